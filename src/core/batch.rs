@@ -41,7 +41,7 @@ pub struct Batch {
     /// Progress of positions that are not in `positions`.
     pub progress: BTreeMap<PositionId, ProgressChange>,
     /// By position and page: which members of a queue group hold what. They ride along with progress.
-    pub holders: BTreeMap<(PositionId, u64), Option<Held>>,
+    pub holders: BTreeMap<(PositionId, u64), Option<PageHolders>>,
     pub subscriptions: BTreeMap<SubscriptionId, Option<SubscriptionRow>>,
     /// Rows that a subscription passed over, for people; they ride along and never cause a batch.
     pub unreadable: BTreeMap<(ChannelId, Sequence), String>,
@@ -220,7 +220,7 @@ pub struct AckedPage {
 pub const HOLDERS_PAGE: u64 = 128;
 
 /// Which subscription holds which sequence of a page, ascending. It means nothing where the sequence is not in flight.
-pub type Held = Vec<(Sequence, SubscriptionId)>;
+pub type PageHolders = Vec<(Sequence, SubscriptionId)>;
 
 impl AckedPage {
     /// What it says is acked, in ascending order.

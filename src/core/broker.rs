@@ -85,7 +85,7 @@ pub struct Broker {
     /// Clients with a subscription that nobody listened to.
     pub(super) in_doubt: BTreeSet<ClientId>,
     /// Groups that wait for messages which are missing, or did.
-    pub(super) held: BTreeSet<PositionId>,
+    pub(super) waiting_for_unseen: BTreeSet<PositionId>,
     pub(super) groups: BTreeMap<PositionId, Group>,
     /// What all of these have in flight.
     pub(super) holdings: Holdings,
@@ -210,7 +210,7 @@ impl Broker {
             Timer::Inactivity(channel) => self.check_inactivity(channel),
             Timer::Progress => self.commits.flush_progress(),
             Timer::Withheld(position) => self.write_progress(&[position]),
-            Timer::Held(position) => self.deliver(position),
+            Timer::Unseen(position) => self.deliver(position),
             Timer::LoadRetry => self.loads.retry_failed(),
             Timer::ForgetStored => self.forget_stored(),
             Timer::Unregistered(name) => self.stop_waiting_for(name),
@@ -284,9 +284,9 @@ impl Broker {
                     let counts = counts.map(|(sequence, count)| ((position, sequence), count));
                     batch.counts.extend(counts);
                 }
-                let held = group.take_holders().into_iter();
-                let held = held.map(|(page, held)| ((position, page), held));
-                batch.holders.extend(held);
+                let pages = group.take_holders().into_iter();
+                let holders = pages.map(|(page, holders)| ((position, page), holders));
+                batch.holders.extend(holders);
             }
         }
         self.withheld.strip(&mut batch);
@@ -382,7 +382,7 @@ impl Broker {
                 }
                 let unseen = self.cut_page(&asked, &mut messages, &mut unreadable, &mut through);
                 self.note_unreadable(asked.channel, unreadable);
-                self.hold(position, unseen);
+                self.wait_for_unseen(position, unseen);
                 self.page_loaded(position, messages, through);
             }
             (

@@ -23,7 +23,7 @@ pub(super) enum Timer {
     /// Progress that Postgres refused is tried again.
     Withheld(PositionId),
     /// The group may look again for messages that were missing.
-    Held(PositionId),
+    Unseen(PositionId),
     /// Failed reads are tried again.
     LoadRetry,
     /// What the terms before stored cannot come any more.

@@ -53,7 +53,9 @@ impl Broker {
                     self.hold_back(position);
                     return self.drop_page_when_crowded(position);
                 }
-                Next::Behind(_) if self.is_held(position) => return self.drop_page(position),
+                Next::Behind(_) if self.is_waiting_for_unseen(position) => {
+                    return self.drop_page(position);
+                }
                 Next::Behind(last) => {
                     // It covers nothing any more.
                     self.drop_page(position);

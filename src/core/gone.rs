@@ -266,7 +266,7 @@ impl Broker {
             });
         }
         self.commits.touch_channel(id);
-        self.look_again(id);
+        self.retry_unseen(id);
     }
 
     /// A new term: what the tables say of what is gone, and what follows for the channels' rows.
@@ -328,7 +328,7 @@ impl Broker {
             channel.insert_gone(first, last);
             channel.recount();
             self.commits.note_gone(id, first, last, Reason::Deleted);
-            self.look_again(id);
+            self.retry_unseen(id);
         }
     }
 

@@ -8,7 +8,7 @@ mod page;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::batch::{Held, PositionRow, ProgressChange};
+use super::batch::{PageHolders, PositionRow, ProgressChange};
 use super::delivery_attempts::DeliveryAttempts;
 use super::holders::Holders;
 use super::ids::{ChannelId, DurableName, QueueName, Sequence, SubscriptionId};
@@ -18,7 +18,7 @@ use super::message::Message;
 use super::progress::Acked;
 use super::schedule::Schedule;
 use super::time::Instant;
-use super::unseen::Missing;
+use super::unseen::UnseenMessages;
 pub(super) use in_flight::{Due, Handed, InFlight};
 pub(super) use page::Page;
 
@@ -77,7 +77,7 @@ pub(super) struct Group {
     /// What these cost.
     pub(super) fetched_bytes: usize,
     /// It waits for messages that are missing.
-    pub(super) held: Option<Box<Missing>>,
+    pub(super) unseen: Option<Box<UnseenMessages>>,
     /// Where a policy says how often messages are delivered.
     pub(super) attempts: Option<Box<DeliveryAttempts>>,
     /// Counts deliveries, to give members turns.
@@ -111,7 +111,7 @@ impl Group {
             fetching: false,
             fetched: BTreeMap::new(),
             fetched_bytes: 0,
-            held: None,
+            unseen: None,
             attempts: None,
             turn: 0,
         }
@@ -132,7 +132,7 @@ impl Group {
     }
 
     /// By page, what is to be persisted of who holds what.
-    pub(super) fn take_holders(&mut self) -> Vec<(u64, Option<Held>)> {
+    pub(super) fn take_holders(&mut self) -> Vec<(u64, Option<PageHolders>)> {
         self.holders.take_changes(&self.in_flight)
     }
 
@@ -165,7 +165,7 @@ impl Group {
         self.moving += 1;
         self.replaying = false;
         self.redelivering = false;
-        self.held = None;
+        self.unseen = None;
     }
 
     pub(super) fn is_queue(&self) -> bool {

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::batch::{HOLDERS_PAGE, Held};
+use super::batch::{HOLDERS_PAGE, PageHolders};
 use super::group::InFlight;
 use super::ids::Sequence;
 
@@ -40,20 +40,20 @@ impl Holders {
     pub(super) fn take_changes(
         &mut self,
         in_flight: &BTreeMap<Sequence, InFlight>,
-    ) -> Vec<(u64, Option<Held>)> {
+    ) -> Vec<(u64, Option<PageHolders>)> {
         let of_page = |page: u64| {
             let first = page * HOLDERS_PAGE;
             in_flight.range(Sequence(first)..Sequence(first + HOLDERS_PAGE))
         };
         let mut changes = Vec::new();
         for page in std::mem::take(&mut self.delivered) {
-            let held = of_page(page);
-            let held = held.filter_map(|(&sequence, entry)| Some((sequence, entry.holder?)));
-            let held: Held = held.collect();
-            if !held.is_empty() {
+            let holders = of_page(page);
+            let holders = holders.filter_map(|(&sequence, entry)| Some((sequence, entry.holder?)));
+            let holders: PageHolders = holders.collect();
+            if !holders.is_empty() {
                 self.stored.insert(page);
                 self.settled.remove(&page);
-                changes.push((page, Some(held)));
+                changes.push((page, Some(holders)));
             }
         }
         for page in std::mem::take(&mut self.settled) {

@@ -154,7 +154,7 @@ impl Broker {
                 || group.replaying
                 || group.waiting
                 || group.held_back
-                || self.deadlines.is_set(&Timer::Held(position)),
+                || self.deadlines.is_set(&Timer::Unseen(position)),
             "a member with room is sent what is committed",
         );
     }

@@ -131,9 +131,10 @@ impl Broker {
                 Some(NoResponders::Since(_)) => {
                     member.answer.no_responders = Some(NoResponders::Reachable);
                     let in_flight = group.in_flight.iter();
-                    let held = in_flight.filter(|(_, entry)| entry.holder == Some(subscription));
-                    let held: Vec<_> = held.map(|(&sequence, _)| sequence).collect();
-                    for sequence in held {
+                    let sequences =
+                        in_flight.filter(|(_, entry)| entry.holder == Some(subscription));
+                    let sequences: Vec<_> = sequences.map(|(&sequence, _)| sequence).collect();
+                    for sequence in sequences {
                         group.set_due(sequence, Due::At(now));
                     }
                     self.arm_redelivery(position, now);

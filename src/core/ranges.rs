@@ -148,8 +148,8 @@ mod tests {
             ranges.iter().collect::<Vec<_>>(),
             [(Sequence(3), Sequence(5)), (Sequence(9), Sequence(9))]
         );
-        let held: Vec<u64> = (1..=11).filter(|&n| ranges.contains(Sequence(n))).collect();
-        assert_eq!(held, [3, 4, 5, 9]);
+        let inside: Vec<u64> = (1..=11).filter(|&n| ranges.contains(Sequence(n))).collect();
+        assert_eq!(inside, [3, 4, 5, 9]);
     }
 
     #[test]

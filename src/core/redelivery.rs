@@ -195,7 +195,7 @@ impl Broker {
         if let Want::Exactly { sequences, .. } = &asked.want {
             // Others may have become due meanwhile: the store was not asked about those.
             let asked = &sequences[..sequences.partition_point(|&sequence| sequence <= through)];
-            let unseen = self.hold_redeliveries(position, asked, &rows);
+            let unseen = self.postpone_unseen(position, asked, &rows);
             let spoken_for = asked.iter().filter(|sequence| !unseen.contains(sequence));
             if let Some(group) = self.groups.get_mut(&position) {
                 group.fetched = spoken_for.map(|&sequence| (sequence, None)).collect();

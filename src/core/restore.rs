@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::batch::{ChannelRow, ClientRow, Held, PositionRow, SubscriptionRow};
+use super::batch::{ChannelRow, ClientRow, PageHolders, PositionRow, SubscriptionRow};
 use super::broker::Broker;
 use super::channels::{Channel, Channels, GroupKey};
 use super::commits::Commits;
@@ -61,7 +61,7 @@ impl Broker {
             purging: BTreeMap::new(),
             stored_before: StoredPublishes::default(),
             in_doubt: BTreeSet::new(),
-            held: BTreeSet::new(),
+            waiting_for_unseen: BTreeSet::new(),
             groups: BTreeMap::new(),
             holdings: super::holdings::Holdings::default(),
             orphans: BTreeSet::new(),
@@ -215,11 +215,11 @@ impl Broker {
         }
     }
 
-    fn restore_holders(&mut self, holders: &BTreeMap<PositionId, BTreeMap<u64, Held>>) {
+    fn restore_holders(&mut self, holders: &BTreeMap<PositionId, BTreeMap<u64, PageHolders>>) {
         for (position, pages) in holders {
             if let Some(group) = self.groups.get_mut(position) {
-                for (&page, held) in pages {
-                    group.restore_holders(page, held);
+                for (&page, holders) in pages {
+                    group.restore_holders(page, holders);
                 }
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::batch::{ChannelRow, ClientRow, Counters, Held, PositionRow, SubscriptionRow};
+use super::batch::{ChannelRow, ClientRow, Counters, PageHolders, PositionRow, SubscriptionRow};
 use super::channel_limits::Overrides;
 use super::gone::GoneRange;
 use super::ids::{ChannelId, ChannelName, ClientId, PositionId, Sequence, SubscriptionId};
@@ -22,7 +22,7 @@ pub struct Snapshot {
     /// Only positions that have some are listed. Like holders, they may belong to positions that no longer exist.
     pub pages: BTreeMap<PositionId, Pages>,
     /// By position and page, of queue groups.
-    pub holders: BTreeMap<PositionId, BTreeMap<u64, Held>>,
+    pub holders: BTreeMap<PositionId, BTreeMap<u64, PageHolders>>,
     pub subscriptions: BTreeMap<SubscriptionId, SubscriptionRow>,
     /// Positions that operators have paused. They may be of positions that there are no more, too.
     pub paused: BTreeSet<PositionId>,

@@ -18,11 +18,11 @@ use super::notice::Notice;
 use super::time::Instant;
 
 /// Unseen messages that one group waits for, at most, one by one.
-const RETOLD_MAX: usize = 1024;
+const IN_FLIGHT_MAX: usize = 1024;
 
 /// What a group waits for.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Missing {
+pub(super) struct UnseenMessages {
     /// New messages: the first and the last of those that are missing.
     pub(super) next: Option<(Sequence, Sequence)>,
     /// No page is read before.
@@ -91,39 +91,43 @@ impl Broker {
     }
 
     /// A page was read: the group waits before what is unseen, or no longer.
-    pub(super) fn hold(&mut self, position: PositionId, unseen: Option<(Sequence, Sequence)>) {
+    pub(super) fn wait_for_unseen(
+        &mut self,
+        position: PositionId,
+        unseen: Option<(Sequence, Sequence)>,
+    ) {
         let Some(group) = self.groups.get_mut(&position) else {
             return;
         };
         let Some((first, last)) = unseen else {
-            if let Some(held) = &mut group.held {
-                held.next = None;
-                if held.in_flight.is_empty() {
-                    group.held = None;
-                    self.held.remove(&position);
+            if let Some(missing) = &mut group.unseen {
+                missing.next = None;
+                if missing.in_flight.is_empty() {
+                    group.unseen = None;
+                    self.waiting_for_unseen.remove(&position);
                 }
             }
             return;
         };
         let until = self.now.monotonic + self.settings.limits.unseen_retry;
-        let held = group.held.get_or_insert_default();
-        held.until = until;
-        let is_news = held.next.replace((first, last)) != Some((first, last));
+        let missing = group.unseen.get_or_insert_default();
+        missing.until = until;
+        let is_news = missing.next.replace((first, last)) != Some((first, last));
         let channel = group.channel;
-        self.deadlines.set(Timer::Held(position), until);
-        self.held.insert(position);
+        self.deadlines.set(Timer::Unseen(position), until);
+        self.waiting_for_unseen.insert(position);
         if is_news {
-            self.tell_unseen(channel, first, last);
+            self.note_unseen(channel, first, last);
         }
     }
 
     /// The next message of the group is unseen, and it is too early to look again.
-    pub(super) fn is_held(&self, position: PositionId) -> bool {
+    pub(super) fn is_waiting_for_unseen(&self, position: PositionId) -> bool {
         self.groups.get(&position).is_some_and(|group| {
-            let held = group.held.as_ref();
-            held.is_some_and(|held| {
-                held.until > self.now.monotonic
-                    && held
+            let missing = group.unseen.as_ref();
+            missing.is_some_and(|missing| {
+                missing.until > self.now.monotonic
+                    && missing
                         .next
                         .is_some_and(|(first, _)| first == group.last_sent.next())
             })
@@ -131,7 +135,7 @@ impl Broker {
     }
 
     /// Takes the messages of a redelivery that are unseen; they are due again after a while.
-    pub(super) fn hold_redeliveries(
+    pub(super) fn postpone_unseen(
         &mut self,
         position: PositionId,
         asked: &[Sequence],
@@ -150,34 +154,35 @@ impl Broker {
         };
         let unseen: BTreeSet<Sequence> = asked.iter().copied().filter(|&s| is_unseen(s)).collect();
         let mut is_news = true;
-        if let Some(held) = &mut group.held {
-            is_news = unseen.is_disjoint(&held.in_flight);
-            held.in_flight
+        if let Some(missing) = &mut group.unseen {
+            is_news = unseen.is_disjoint(&missing.in_flight);
+            missing
+                .in_flight
                 .retain(|sequence| asked.binary_search(sequence).is_err());
         }
         let Some(&first) = unseen.first() else {
             return unseen;
         };
         let channel = group.channel;
-        let held = group.held.get_or_insert_default();
-        for &sequence in unseen.iter().take(RETOLD_MAX) {
-            held.in_flight.insert(sequence);
+        let missing = group.unseen.get_or_insert_default();
+        for &sequence in unseen.iter().take(IN_FLIGHT_MAX) {
+            missing.in_flight.insert(sequence);
         }
         for &sequence in &unseen {
             group.set_due(sequence, Due::At(again));
         }
-        self.held.insert(position);
+        self.waiting_for_unseen.insert(position);
         if is_news {
             let mut last = first;
             while unseen.contains(&last.next()) {
                 last = last.next();
             }
-            self.tell_unseen(channel, first, last);
+            self.note_unseen(channel, first, last);
         }
         unseen
     }
 
-    fn tell_unseen(&mut self, id: ChannelId, first: Sequence, last: Sequence) {
+    fn note_unseen(&mut self, id: ChannelId, first: Sequence, last: Sequence) {
         if let Some(channel) = self.channels.get(id) {
             self.notices.push_back(Notice::MessagesUnseen {
                 channel: channel.row.name.clone(),
@@ -188,22 +193,22 @@ impl Broker {
     }
 
     /// More is known of what is gone of the channel: whoever waits for it need not wait.
-    pub(super) fn look_again(&mut self, id: ChannelId) {
+    pub(super) fn retry_unseen(&mut self, id: ChannelId) {
         let now = self.now.monotonic;
-        let held: Vec<PositionId> = self.held.iter().copied().collect();
-        for position in held {
+        let positions: Vec<PositionId> = self.waiting_for_unseen.iter().copied().collect();
+        for position in positions {
             let Some(group) = self.groups.get_mut(&position) else {
-                self.held.remove(&position);
+                self.waiting_for_unseen.remove(&position);
                 continue;
             };
             if group.channel != id {
                 continue;
             }
-            let Some(held) = &mut group.held else {
+            let Some(missing) = &mut group.unseen else {
                 continue;
             };
-            held.until = now;
-            let in_flight = std::mem::take(&mut held.in_flight);
+            missing.until = now;
+            let in_flight = std::mem::take(&mut missing.in_flight);
             let is_due = !in_flight.is_empty();
             for sequence in in_flight {
                 group.set_due(sequence, Due::At(now));
@@ -218,11 +223,11 @@ impl Broker {
     /// Messages that somebody waits for, by channel the first range of them.
     pub fn unseen(&self) -> Vec<UnseenRange> {
         let mut found: Vec<(ChannelId, Gone)> = Vec::new();
-        for position in &self.held {
+        for position in &self.waiting_for_unseen {
             let Some(group) = self.groups.get(position) else {
                 continue;
             };
-            let Some(held) = group.held.as_ref().filter(|_| group.is_listening()) else {
+            let Some(missing) = group.unseen.as_ref().filter(|_| group.is_listening()) else {
                 continue;
             };
             let known = found.iter().position(|(id, _)| *id == group.channel);
@@ -231,12 +236,12 @@ impl Broker {
                 found.len() - 1
             });
             let ranges = &mut found[index].1;
-            if let Some((first, last)) = held.next
+            if let Some((first, last)) = missing.next
                 && first > group.last_sent
             {
                 ranges.insert(first, last);
             }
-            let in_flight = held.in_flight.iter();
+            let in_flight = missing.in_flight.iter();
             for &sequence in in_flight.filter(|sequence| group.in_flight.contains_key(sequence)) {
                 ranges.insert(sequence, sequence);
             }
@@ -262,7 +267,7 @@ impl Broker {
         let channel = self.channels.get(id)?;
         let last = hole.1.min(channel.committed);
         let (first, last) = channel.unseen(hole.0, last, [].into_iter())?;
-        self.tell_unseen(id, first, last);
+        self.note_unseen(id, first, last);
         Some(first)
     }
 }

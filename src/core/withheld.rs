@@ -214,7 +214,7 @@ impl Broker {
             }
             Timer::Orphans => "the end of subscriptions whose client has gone".to_owned(),
             Timer::Progress | Timer::Withheld(_) => "progress of subscriptions".to_owned(),
-            Timer::LoadRetry | Timer::ForgetStored | Timer::Unregistered(_) | Timer::Held(_) => {
+            Timer::LoadRetry | Timer::ForgetStored | Timer::Unregistered(_) | Timer::Unseen(_) => {
                 "what was due".to_owned()
             }
         };

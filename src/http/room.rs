@@ -110,7 +110,7 @@ pub(super) async fn bounded(State(room): State<Room>, request: Request, next: Ne
         let Some(permit) = room.hold(bytes.len()).await else {
             return room.refuse();
         };
-        Body::from(Bytes::from_owner(Held {
+        Body::from(Bytes::from_owner(CountedBody {
             bytes,
             _permit: permit,
         }))
@@ -120,12 +120,12 @@ pub(super) async fn bounded(State(room): State<Room>, request: Request, next: Ne
 }
 
 /// Until the last of it is written.
-struct Held {
+struct CountedBody {
     bytes: Bytes,
     _permit: OwnedSemaphorePermit,
 }
 
-impl AsRef<[u8]> for Held {
+impl AsRef<[u8]> for CountedBody {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }

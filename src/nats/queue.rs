@@ -91,7 +91,7 @@ impl Queue {
 pub(super) struct Taker {
     queue: Arc<Queue>,
     /// Messages and bytes taken and not given back.
-    held: (usize, usize),
+    taken: (usize, usize),
 }
 
 impl Taker {
@@ -99,7 +99,7 @@ impl Taker {
     pub(super) fn new(queue: Arc<Queue>) -> Self {
         Self {
             queue,
-            held: (0, 0),
+            taken: (0, 0),
         }
     }
 
@@ -111,15 +111,15 @@ impl Taker {
     /// What the oldest read brought of those that are there.
     pub(super) fn take(&mut self) -> Option<Vec<Message>> {
         let batch = self.queue.lock().batches.pop_front()?;
-        self.held.0 += batch.messages.len();
-        self.held.1 += batch.bytes;
+        self.taken.0 += batch.messages.len();
+        self.taken.1 += batch.bytes;
         Some(batch.messages)
     }
 
     /// Lets as much be read again.
     pub(super) fn give_back(&mut self, messages: usize, bytes: usize) {
-        self.held.0 -= messages;
-        self.held.1 -= bytes;
+        self.taken.0 -= messages;
+        self.taken.1 -= bytes;
         self.queue.budget.give_back(messages, bytes);
     }
 
@@ -145,11 +145,11 @@ impl Drop for Taker {
         let mut state = self.queue.lock();
         state.closed = true;
         for batch in std::mem::take(&mut state.batches) {
-            self.held.0 += batch.messages.len();
-            self.held.1 += batch.bytes;
+            self.taken.0 += batch.messages.len();
+            self.taken.1 += batch.bytes;
         }
         drop(state);
-        let (messages, bytes) = self.held;
+        let (messages, bytes) = self.taken;
         self.queue.budget.give_back(messages, bytes);
     }
 }

@@ -147,13 +147,13 @@ impl StatusPublisher {
 
     /// What was raised has passed. Costs little when nothing was.
     pub(super) fn clear(&self, condition: Condition) {
-        let mut held = None;
+        let mut cleared = None;
         self.status.send_if_modified(|status| {
-            held = status.conditions.clear(condition);
-            held.is_some()
+            cleared = status.conditions.clear(condition);
+            cleared.is_some()
         });
-        if let Some(held) = held {
-            let lasted_ms = Clock.now().wall.since(held.since).as_millis();
+        if let Some(cleared) = cleared {
+            let lasted_ms = Clock.now().wall.since(cleared.since).as_millis();
             tracing::info!(
                 condition = condition.name(),
                 lasted_ms,

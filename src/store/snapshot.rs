@@ -14,7 +14,7 @@ use super::source::{Line, Source};
 use super::sql_acks;
 use crate::core::batch::{
     ACKS_PAGE, ACKS_PAGE_BYTES, AckedPage, ChannelRow, ClientRow, Counters, HOLDERS_PAGE,
-    Heartbeat, Held, PositionRow, Progress, SubscriptionRow,
+    Heartbeat, PageHolders, PositionRow, Progress, SubscriptionRow,
 };
 use crate::core::ids::{
     ChannelId, ChannelName, ClientId, ConnectionId, DurableName, PositionId, QueueName, Sequence,
@@ -276,7 +276,7 @@ fn holders(row: &Line, snapshot: &mut Snapshot) -> Result<(), Fault> {
         let holder = members.get(place)?.cast_unsigned();
         Some((Sequence(sequence), SubscriptionId(holder)))
     });
-    let held: Held = held.collect();
+    let held: PageHolders = held.collect();
     let pages = snapshot.holders.entry(id).or_default();
     pages.insert(page, held);
     Ok(())

@@ -168,7 +168,7 @@ impl Broker {
         let Found { channel, position } = found;
         self.drop_page(position);
         self.drop_fetched(position);
-        self.held.remove(&position);
+        self.waiting_for_unseen.remove(&position);
         let group = self.groups.get_mut(&position).expect("it was just found");
         let members: Vec<_> = group.members.keys().copied().collect();
         self.holdings.in_flight -= group.in_flight.len();

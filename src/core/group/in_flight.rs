@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Group;
-use crate::core::batch::{Held, Progress};
+use crate::core::batch::{PageHolders, Progress};
 use crate::core::ids::{Sequence, SubscriptionId};
 use crate::core::members::Member;
 use crate::core::progress::{Acked, Pages};
@@ -92,9 +92,9 @@ impl Group {
     }
 
     /// What the tables tell of a page: each member that is still there holds what it held.
-    pub(in crate::core) fn restore_holders(&mut self, page: u64, held: &Held) {
+    pub(in crate::core) fn restore_holders(&mut self, page: u64, holders: &PageHolders) {
         self.holders.restored(page);
-        for &(sequence, id) in held {
+        for &(sequence, id) in holders {
             if let Some(entry) = self.in_flight.get_mut(&sequence)
                 && let Some(member) = self.members.get_mut(&id)
             {
@@ -238,10 +238,10 @@ impl Group {
     /// Takes what a leaving member holds away from it; due at once, for whoever is there then.
     pub(in crate::core) fn park(&mut self, id: SubscriptionId, now: Instant) {
         let member = self.members.get_mut(&id).expect("it has not left yet");
-        let held = std::mem::take(&mut member.in_flight) as usize;
+        let in_flight = std::mem::take(&mut member.in_flight) as usize;
         let mut left = self.in_flight.iter_mut();
         let mut found = 0;
-        while found < held
+        while found < in_flight
             && let Some((&sequence, entry)) = left.next()
         {
             if entry.holder == Some(id) {

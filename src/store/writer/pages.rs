@@ -7,7 +7,7 @@ use tokio_postgres::{Client, Error, Statement};
 
 use super::int8;
 use super::pipeline::{Parameters, Pipeline};
-use crate::core::batch::{AckedChange, Batch, HOLDERS_PAGE, Held};
+use crate::core::batch::{AckedChange, Batch, HOLDERS_PAGE, PageHolders};
 
 const PART: &str = "progress";
 
@@ -180,7 +180,7 @@ fn deleted(batch: &Batch) -> Vec<i64> {
 }
 
 /// The members that hold something, as an array in Postgres' words, and a byte per sequence of the page: which of them.
-fn encoded(page: u64, held: &Held) -> (String, Vec<u8>) {
+fn encoded(page: u64, held: &PageHolders) -> (String, Vec<u8>) {
     let first = page * HOLDERS_PAGE;
     let mut members = Vec::new();
     let mut bytes = Vec::new();
