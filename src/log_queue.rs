@@ -180,13 +180,13 @@ impl Queue {
         &'static self,
         open: impl FnOnce() -> io::Result<S> + Send + 'static,
     ) -> io::Result<Opened> {
-        let (told, opened) = mpsc::sync_channel(1);
+        let (report, opened) = mpsc::sync_channel(1);
         let work = move || match open() {
             Ok(sink) => {
-                told.send(Ok(())).ok();
+                report.send(Ok(())).ok();
                 self.write_all(sink);
             }
-            Err(error) => drop(told.send(Err(error))),
+            Err(error) => drop(report.send(Err(error))),
         };
         std::thread::Builder::new()
             .name("log".to_owned())

@@ -119,8 +119,8 @@ mod tests {
         #[error("it failed")]
         struct Failed(#[source] fmt::Error);
 
-        let told = with_causes(&Failed(fmt::Error));
-        assert_eq!(told, format!("it failed: {}", fmt::Error));
+        let text = with_causes(&Failed(fmt::Error));
+        assert_eq!(text, format!("it failed: {}", fmt::Error));
     }
 
     #[test]

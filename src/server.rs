@@ -247,7 +247,7 @@ impl Builder {
             .mut_args(|arg| arg.env(None::<&str>))
             .try_get_matches_from(args)
             .and_then(|matches| ServeFlags::from_arg_matches(&matches))
-            .map_err(|error| config::sources::told(&error))?;
+            .map_err(|error| config::sources::from_clap(&error))?;
         // A program that has a server inside does not expect another process beside it.
         flags
             .nats

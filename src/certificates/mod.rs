@@ -11,7 +11,7 @@ mod verifier;
 
 pub use chain::Refusal;
 pub use files::{Identity, authorities, own};
-pub use verifier::{Verifier, told};
+pub use verifier::{Verifier, describe};
 
 /// What is asked of a server's certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -171,7 +171,7 @@ fn refused(why: Refusal) -> Error {
 }
 
 /// The error in words, whoever said it.
-pub fn told(error: &Error) -> String {
+pub fn describe(error: &Error) -> String {
     if let Error::InvalidCertificate(CertificateError::Other(OtherError(why))) = error {
         return format!("invalid peer certificate: {why}");
     }

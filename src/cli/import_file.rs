@@ -147,11 +147,11 @@ fn matches(args: &[OsString]) -> Result<ArgMatches, Error> {
     let import = ImportArgs::augment_args(Command::new("import").args_override_self(true));
     import
         .try_get_matches_from(all)
-        .map_err(|error| sources::told(&error))
+        .map_err(|error| sources::from_clap(&error))
 }
 
 fn read(matches: &ArgMatches) -> Result<ImportArgs, Error> {
-    ImportArgs::from_arg_matches(matches).map_err(|error| sources::told(&error))
+    ImportArgs::from_arg_matches(matches).map_err(|error| sources::from_clap(&error))
 }
 
 fn is_given(matches: &ArgMatches, flag: &str) -> bool {
@@ -191,9 +191,9 @@ mod tests {
                 "--skip-damaged",
             ),
         ] {
-            let told = refusal(line).unwrap_or_default();
+            let message = refusal(line).unwrap_or_default();
             let sentence = format!("{flag} means nothing beside ");
-            assert!(told.starts_with(&sentence), "{line}: {told}");
+            assert!(message.starts_with(&sentence), "{line}: {message}");
         }
         for line in [
             "--ndjson f --dry-run --json --schema s",

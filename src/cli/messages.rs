@@ -168,12 +168,13 @@ impl Lines {
     fn channel(&self, line: &[u8]) -> Result<Option<String>, Failure> {
         let named: Result<Named, _> = serde_json::from_slice(line);
         Ok(named
-            .map_err(|error| self.wrong(&payload::told(&error)))?
+            .map_err(|error| self.wrong(&payload::describe(&error)))?
             .channel)
     }
 
     fn payload(&self, line: &[u8]) -> Result<Bytes, Failure> {
-        let payload = payload::of_line(line).map_err(|error| self.wrong(&payload::told(&error)))?;
+        let payload =
+            payload::of_line(line).map_err(|error| self.wrong(&payload::describe(&error)))?;
         Ok(payload.into_bytes().map_err(|why| self.wrong(&why))?.into())
     }
 
@@ -238,10 +239,10 @@ mod tests {
             let lines = Lines::new(Box::new(text.as_bytes()), "f".to_owned());
             let mut messages = Messages::Json(lines, only);
             assert_eq!(messages.next().await.expect("a line"), Some("x".into()));
-            let told = messages.next().await.expect_err("a refusal").message();
-            let told = told.expect("a sentence");
-            assert!(told.starts_with("line 2 of f: "), "{told}");
-            assert_eq!(told.matches("line ").count(), 1, "{told}");
+            let refusal = messages.next().await.expect_err("a refusal").message();
+            let refusal = refusal.expect("a sentence");
+            assert!(refusal.starts_with("line 2 of f: "), "{refusal}");
+            assert_eq!(refusal.matches("line ").count(), 1, "{refusal}");
         }
     }
 

@@ -301,7 +301,7 @@ impl Lines {
     }
 
     fn checked(&self, line: &str) -> anyhow::Result<Row> {
-        let wrong = |error: serde_json::Error| anyhow!(payload::told(&error));
+        let wrong = |error: serde_json::Error| anyhow!(payload::describe(&error));
         let payload = payload::of_line(line.as_bytes()).map_err(wrong)?;
         let read: Published = serde_json::from_str(line).map_err(wrong)?;
         if ChannelName::parse(read.channel.as_str().into()).is_none() {
@@ -391,19 +391,19 @@ mod tests {
                 "data_base64 is no base64",
             ),
         ] {
-            let told = pages(format!("{good}{wrong}")).unwrap_err();
-            let told = format!("{told:#}");
-            assert!(told.contains(part), "{told}");
+            let error = pages(format!("{good}{wrong}")).unwrap_err();
+            let message = format!("{error:#}");
+            assert!(message.contains(part), "{message}");
         }
     }
 
     #[test]
     fn a_wrong_line_has_one_number() {
         for wrong in ["{", "{\"channel\":\"a\",\"data\":\"x\"}\n", "[1]"] {
-            let told = pages([&line("a", 1, 1), wrong].concat()).unwrap_err();
-            let told = format!("{told:#}");
-            assert!(told.starts_with("line 2 of f: "), "{told}");
-            assert_eq!(told.matches("line ").count(), 1, "{told}");
+            let error = pages([&line("a", 1, 1), wrong].concat()).unwrap_err();
+            let message = format!("{error:#}");
+            assert!(message.starts_with("line 2 of f: "), "{message}");
+            assert_eq!(message.matches("line ").count(), 1, "{message}");
         }
     }
 

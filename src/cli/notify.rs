@@ -65,16 +65,16 @@ impl Notifier {
         }
         let mut alive = self.watchdog.map(often);
         let mut is_ready = false;
-        let mut told = String::new();
+        let mut received = String::new();
         loop {
             let (text, ready) = shown(&status.borrow_and_update());
-            if text != told {
+            if text != received {
                 self.send(&format!("STATUS={text}\n"));
                 // A start may import a large store: as long as it gets on, it is not given up.
                 if !ready && !is_ready {
                     self.send(&format!("EXTEND_TIMEOUT_USEC={}\n", MORE_TIME.as_micros()));
                 }
-                told = text;
+                received = text;
             }
             if ready && !is_ready {
                 self.send("READY=1\n");

@@ -46,7 +46,7 @@ pub(super) fn of_line(line: &[u8]) -> serde_json::Result<Payload> {
 }
 
 /// What is wrong with a line, whose number is told beside it: JSON counts lines within it.
-pub(super) fn told(error: &serde_json::Error) -> String {
+pub(super) fn describe(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
     match text.strip_suffix(&place) {
@@ -144,8 +144,8 @@ mod tests {
     #[test]
     fn an_array_is_no_line_whatever_is_in_it() {
         for line in [r#"["a"]"#, " [null, 1, null]", "[]"] {
-            let told = of_line(line.as_bytes()).unwrap_err().to_string();
-            assert!(told.starts_with("it is an array"), "{told}");
+            let message = of_line(line.as_bytes()).unwrap_err().to_string();
+            assert!(message.starts_with("it is an array"), "{message}");
         }
     }
 
@@ -160,8 +160,8 @@ mod tests {
             (r#"{"data_base64": "a"}"#, "data_base64 is no base64"),
         ] {
             let read: Payload = serde_json::from_str(line).unwrap();
-            let told = read.into_bytes().unwrap_err().to_string();
-            assert!(told.starts_with(expected), "{told}");
+            let message = read.into_bytes().unwrap_err().to_string();
+            assert!(message.starts_with(expected), "{message}");
         }
     }
 }

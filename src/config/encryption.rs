@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn what_cannot_work_is_refused_with_what_to_do() {
         let many = "k,".repeat(9);
-        for (flags, told) in [
+        for (flags, expected) in [
             (
                 flags(true, "", "", "AES"),
                 "encryption key required: set NATS_STREAMING_ENCRYPTION_KEY",
@@ -212,7 +212,10 @@ mod tests {
             (flags(true, "k", &many, "AES"), "more than 8 keys"),
         ] {
             let text = flags.encryption().unwrap_err().to_string();
-            assert!(text.contains(told) && !text.contains("geheim"), "{text}");
+            assert!(
+                text.contains(expected) && !text.contains("geheim"),
+                "{text}"
+            );
         }
     }
 

@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn half_of_what_https_takes_is_refused() {
-        for (args, told) in [
+        for (args, expected) in [
             (&["--https-port=8443"][..], "takes a certificate"),
             (
                 &["--https-port=8443", "--https-cert=c"],
@@ -282,7 +282,7 @@ mod tests {
             ),
         ] {
             let text = secure(args).unwrap_err().to_string();
-            assert!(text.contains(told), "{text}");
+            assert!(text.contains(expected), "{text}");
         }
     }
 }

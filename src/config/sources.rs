@@ -262,15 +262,15 @@ fn matches(args: &[OsString]) -> Result<ArgMatches, Error> {
     let all = std::iter::once(OsString::from("serve")).chain(args.iter().cloned());
     serve()
         .try_get_matches_from(all)
-        .map_err(|error| told(&error))
+        .map_err(|error| from_clap(&error))
 }
 
 fn flags_of(matches: &ArgMatches) -> Result<ServeFlags, Error> {
-    ServeFlags::from_arg_matches(matches).map_err(|error| told(&error))
+    ServeFlags::from_arg_matches(matches).map_err(|error| from_clap(&error))
 }
 
 /// Our own sentence about a value, else the first line of clap's.
-pub(crate) fn told(error: &clap::Error) -> Error {
+pub(crate) fn from_clap(error: &clap::Error) -> Error {
     if let Some(source) = std::error::Error::source(error) {
         let value = error.get(ContextKind::InvalidValue);
         if let (true, Some(ContextValue::String(value))) = (source.is::<ParseIntError>(), value) {
@@ -337,7 +337,7 @@ fn ensure_parses(setting: &Setting) -> Result<(), Error> {
             .map(drop)
             .map_err(|error| Error::new(error.to_string())),
         Ok(_) => Ok(()),
-        Err(error) => Err(told(&error)),
+        Err(error) => Err(from_clap(&error)),
     };
     read.map_err(|error| named(Some(&setting.position), &error))
 }
@@ -347,7 +347,7 @@ pub(super) fn flags_alone(args: &[OsString]) -> Result<ServeFlags, Error> {
     let all = std::iter::once(OsString::from("serve")).chain(args.iter().cloned());
     let alone = serve().mut_args(|arg| arg.env(None::<&str>));
     let matches = alone.try_get_matches_from(all);
-    flags_of(&matches.map_err(|error| told(&error))?)
+    flags_of(&matches.map_err(|error| from_clap(&error))?)
 }
 
 pub(super) fn as_arg(setting: &Setting) -> OsString {

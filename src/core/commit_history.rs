@@ -86,8 +86,8 @@ pub struct CommitHistory {
     /// When it sent the last of what it has committed.
     served_at: Instant,
     /// The last epoch of which another node has named its commits.
-    told: Epoch,
-    told_at: Instant,
+    reported: Epoch,
+    reported_at: Instant,
     /// The last epoch in which another node announced that it serves.
     observed: Epoch,
     /// When one last did. A failover may have lost that an epoch had begun, and then another term has the same number, or a
@@ -112,8 +112,8 @@ impl CommitHistory {
             epoch: Epoch::default(),
             served: Epoch::default(),
             served_at: Instant::default(),
-            told: Epoch::default(),
-            told_at: Instant::default(),
+            reported: Epoch::default(),
+            reported_at: Instant::default(),
             observed: Epoch::default(),
             observed_at: None,
             found: Epoch::default(),
@@ -146,7 +146,7 @@ impl CommitHistory {
             known == self.epoch && known >= self.observed && self.observed_at <= Some(at)
         };
         self.epoch != Epoch::default()
-            && (is_last(self.served, self.served_at) || is_last(self.told, self.told_at))
+            && (is_last(self.served, self.served_at) || is_last(self.reported, self.reported_at))
     }
 
     /// True when these tables lack something that is known.
@@ -186,10 +186,10 @@ impl CommitHistory {
     /// Remembers what another node does, until this one has committed as much itself.
     pub fn learn(&mut self, account: Account, now: Instant) {
         self.epoch = self.epoch.max(account.served);
-        let is_later = account.served >= self.served.max(self.told);
-        if account.served != Epoch::default() && account.served >= self.told {
-            self.told = account.served;
-            self.told_at = now;
+        let is_later = account.served >= self.served.max(self.reported);
+        if account.served != Epoch::default() && account.served >= self.reported {
+            self.reported = account.served;
+            self.reported_at = now;
         }
         for (id, (mark, known_in)) in account.channels {
             let before = self.known_in.get(&id).copied().unwrap_or_default();
@@ -211,9 +211,9 @@ impl CommitHistory {
         let key = |(id, message): &(ChannelId, Arc<Message>)| {
             (*id, message.sequence, message.guid.clone())
         };
-        let mut told = account.messages;
+        let mut reported = account.messages;
         if is_later {
-            let known: BTreeSet<_> = told.iter().map(key).collect();
+            let known: BTreeSet<_> = reported.iter().map(key).collect();
             let bytes = &mut self.bytes;
             self.messages.retain(|it| {
                 let stays = !known.contains(&key(it));
@@ -226,16 +226,16 @@ impl CommitHistory {
             });
         } else {
             let known: BTreeSet<_> = self.messages.iter().map(key).collect();
-            told.retain(|it| !known.contains(&key(it)));
+            reported.retain(|it| !known.contains(&key(it)));
         }
-        self.bytes += told
+        self.bytes += reported
             .iter()
             .map(|(_, message)| memory_size::message(message))
             .sum::<usize>();
         if is_later {
-            self.messages.extend(told);
+            self.messages.extend(reported);
         } else {
-            for message in told.into_iter().rev() {
+            for message in reported.into_iter().rev() {
                 self.messages.push_front(message);
             }
         }

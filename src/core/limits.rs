@@ -131,13 +131,13 @@ impl Default for Limits {
 
 impl Limits {
     /// Takes over what operators set; bounds of the server's own making stay.
-    pub fn adopt(&mut self, told: &Self) {
-        self.clients = told.clients;
-        self.channels = told.channels;
-        self.in_flight = told.in_flight;
-        self.connects_per_second = told.connects_per_second;
-        self.channel = told.channel;
-        self.per_channel = told.per_channel.clone();
+    pub fn adopt(&mut self, configured: &Self) {
+        self.clients = configured.clients;
+        self.channels = configured.channels;
+        self.in_flight = configured.in_flight;
+        self.connects_per_second = configured.connects_per_second;
+        self.channel = configured.channel;
+        self.per_channel = configured.per_channel.clone();
     }
 
     /// The limits of all channels, then those of the entries, from the widest pattern to the narrowest.

@@ -223,8 +223,8 @@ mod tests {
             replicas.observe_sync(Some(true), at(second));
         }
         assert!(!replicas.have_everything());
-        let told = replicas.in_doubt().expect("in doubt").to_string();
-        assert!(told.contains("--database-failover"), "{told}");
+        let reason = replicas.in_doubt().expect("in doubt").to_string();
+        assert!(reason.contains("--database-failover"), "{reason}");
     }
 
     #[test]
@@ -234,13 +234,16 @@ mod tests {
         assert_eq!(said(&replicas), None);
 
         replicas.observe_sync(Some(true), at(9));
-        let told = said(&replicas).expect("in doubt");
-        assert!(told.contains("seen 1 times in a row"), "{told}");
-        assert!(told.ends_with("it had not looked for 6000 ms"), "{told}");
+        let reason = said(&replicas).expect("in doubt");
+        assert!(reason.contains("seen 1 times in a row"), "{reason}");
+        assert!(
+            reason.ends_with("it had not looked for 6000 ms"),
+            "{reason}"
+        );
 
         replicas.observe_sync(Some(false), at(10));
-        let told = said(&replicas).expect("in doubt");
-        assert!(told.ends_with("before that some did not"), "{told}");
+        let reason = said(&replicas).expect("in doubt");
+        assert!(reason.ends_with("before that some did not"), "{reason}");
     }
 
     #[test]

@@ -38,9 +38,9 @@ impl Purge {
 impl Broker {
     /// The limits that operators set are others now, also for channels that exist. Subscriptions that are too many
     /// stay; what else is too much goes.
-    pub fn set_limits(&mut self, told: &Limits, now: Now) {
+    pub fn set_limits(&mut self, configured: &Limits, now: Now) {
         self.now = now;
-        self.settings.limits.adopt(told);
+        self.settings.limits.adopt(configured);
         let ids: Vec<ChannelId> = self.channels.iter().map(|(id, _)| id).collect();
         for id in ids {
             let name = self

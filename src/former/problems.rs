@@ -1,31 +1,31 @@
 //! What keeps a former store from being taken over: rows that cannot be read.
 
 /// More than these are counted only.
-const TOLD_MAX: usize = 100;
+const SENTENCES_MAX: usize = 100;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problems {
-    told: Vec<String>,
-    untold: u64,
+    sentences: Vec<String>,
+    omitted: u64,
 }
 
 impl Problems {
     pub fn add(&mut self, what: impl Into<String>) {
-        if self.told.len() < TOLD_MAX {
-            self.told.push(what.into());
+        if self.sentences.len() < SENTENCES_MAX {
+            self.sentences.push(what.into());
         } else {
-            self.untold += 1;
+            self.omitted += 1;
         }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.told.is_empty()
+        self.sentences.is_empty()
     }
 
     /// A sentence each; the last one may say how many more there are.
     pub fn sentences(&self) -> Vec<String> {
-        let more = (self.untold > 0).then(|| format!("and {} more of this kind", self.untold));
-        self.told.iter().cloned().chain(more).collect()
+        let more = (self.omitted > 0).then(|| format!("and {} more of this kind", self.omitted));
+        self.sentences.iter().cloned().chain(more).collect()
     }
 }
 

@@ -155,8 +155,8 @@ impl Client {
 
     /// Where there is nothing but the record.
     pub fn of_record(record: &[u8]) -> Result<Self, Broken> {
-        let told = ClientRecord::decode(record)?;
-        Self::decode(&text(told.id, "ID")?, "", record)
+        let decoded = ClientRecord::decode(record)?;
+        Self::decode(&text(decoded.id, "ID")?, "", record)
     }
 
     /// Rows of servers before 0.10 have no record: then nothing is known but the columns.
@@ -287,9 +287,9 @@ fn text(bytes: Bytes, what: &str) -> Result<ByteString, Broken> {
 }
 
 fn subject(bytes: Bytes, what: &str) -> Result<Subject, Broken> {
-    let told = text(bytes, what)?;
-    Subject::parse(told.clone())
-        .ok_or_else(|| format!("its {what} {told:?} is not a subject of NATS").into())
+    let name = text(bytes, what)?;
+    Subject::parse(name.clone())
+        .ok_or_else(|| format!("its {what} {name:?} is not a subject of NATS").into())
 }
 
 fn at_least_one(number: i32, what: &str) -> Result<u32, Broken> {

@@ -35,8 +35,8 @@ pub(super) async fn read(
     // The control file lags behind after a promotion; the name of the current WAL file does not.
     let timeline = "SELECT ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int4";
     Ok(DatabaseIdentity {
-        system_identifier: told(client.query_one_scalar(identifier, &[]), session).await?,
-        timeline: told(client.query_one_scalar(timeline, &[]), session).await?,
+        system_identifier: if_supported(client.query_one_scalar(identifier, &[]), session).await?,
+        timeline: if_supported(client.query_one_scalar(timeline, &[]), session).await?,
         database_oid: row.get(0),
         database: row.get(1),
         schema: settings.schema.clone(),
@@ -53,7 +53,7 @@ fn is_silence(code: &SqlState) -> bool {
 }
 
 /// A server that answers but does not tell is a managed platform.
-async fn told<T>(
+async fn if_supported<T>(
     question: impl Future<Output = Result<T, tokio_postgres::Error>>,
     session: &Session,
 ) -> Result<Option<T>, Error> {

@@ -71,8 +71,8 @@ impl<A: Apply> Task<A> {
         }
         let found = self.who_is_in_the_way(&refusal.table).await?;
         if now.since(began) >= TOLD_AFTER {
-            let told = format!("{}; {}", found.sentence, found.remedy);
-            self.term.blocked(Some(told));
+            let blocker = format!("{}; {}", found.sentence, found.remedy);
+            self.term.blocked(Some(blocker));
         }
         let is_known = self.in_the_way.last.is_some() || found.was_noted;
         let waits = found.locks_all || !is_known && now.since(began) < PATIENCE;

@@ -118,8 +118,8 @@ pub(super) async fn take_over(
             settings.schema
         ))
     })?;
-    let told = last.get::<_, Option<String>>(6).zip(last.get(7));
-    let end = match (&previous, was_released, told) {
+    let last_end = last.get::<_, Option<String>>(6).zip(last.get(7));
+    let end = match (&previous, was_released, last_end) {
         (None, _, _) => End::new(Cause::FirstStart, "no server had served from these tables"),
         (Some(_), true, Some((cause, detail))) => End { cause, detail },
         (Some(_), true, None) => End::new(Cause::Stopped, "its server gave the lock up"),

@@ -76,10 +76,10 @@ const OLDEST: (u32, u32) = (2, 2);
 pub(super) async fn ensure_new_enough(program: &Path) -> anyhow::Result<()> {
     let mut command = tokio::process::Command::new(program);
     command.arg("--version").stdin(Stdio::null());
-    let Ok(Ok(told)) = timeout(LIMIT, command.kill_on_drop(true).output()).await else {
+    let Ok(Ok(output)) = timeout(LIMIT, command.kill_on_drop(true).output()).await else {
         return Ok(());
     };
-    match version_in(&String::from_utf8_lossy(&told.stdout)) {
+    match version_in(&String::from_utf8_lossy(&output.stdout)) {
         Some((major, minor)) if (major, minor) < OLDEST => bail!(
             "{} is nats-server {major}.{minor}, which is too old: install version {}.{} or a newer one, or name it with \
              --nats-server-bin",
@@ -93,8 +93,8 @@ pub(super) async fn ensure_new_enough(program: &Path) -> anyhow::Result<()> {
 
 /// `nats-server: v2.9.10`, and `nats-server version 1.4.1` before. `None` where nothing of that kind is printed, and of a
 /// version of somebody's own.
-fn version_in(told: &str) -> Option<(u32, u32)> {
-    let mut words = told.split_whitespace();
+fn version_in(output: &str) -> Option<(u32, u32)> {
+    let mut words = output.split_whitespace();
     words.find(|word| matches!(*word, "nats-server:" | "version"))?;
     let number = words.next()?.trim_start_matches('v');
     let mut parts = number.split('.').map(str::parse);
@@ -134,14 +134,17 @@ async fn judge(program: &Path, file: &Path, arguments: &[String]) -> anyhow::Res
     let checked = timeout(LIMIT, command.kill_on_drop(true).output()).await;
     let checked = checked.context("nats-server did not check its configuration in time")?;
     let checked = checked.with_context(|| format!("{} cannot be run", program.display()))?;
-    let told = String::from_utf8_lossy(&checked.stderr);
+    let output = String::from_utf8_lossy(&checked.stderr);
     // It shows its flags where one has a value that cannot be, and calls that a success. A wrapper may keep what it says.
-    let is_valid = told.contains(VALID) || told.trim().is_empty();
+    let is_valid = output.contains(VALID) || output.trim().is_empty();
     if checked.status.success() && is_valid {
         return Ok(Judgement::default());
     }
-    let told = told.replace(&file.display().to_string(), "its configuration");
-    let lines = told.lines().map(str::trim).filter(|line| !line.is_empty());
+    let output = output.replace(&file.display().to_string(), "its configuration");
+    let lines = output
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty());
     let lines = lines.map(|line| line.trim_start_matches("nats-server: ").to_owned());
     let (warnings, mut errors): (Vec<String>, Vec<String>) =
         lines.partition(|line| line.contains(WARNING));
@@ -223,14 +226,14 @@ mod tests {
 
     #[test]
     fn a_version_is_found_in_what_a_nats_server_says_of_itself() {
-        for (told, version) in [
+        for (output, version) in [
             ("nats-server: v2.9.10\n", Some((2, 9))),
             ("nats-server: v2.12.0-RC.1", Some((2, 12))),
             ("nats-server version 1.4.1", Some((1, 4))),
             ("", None),
             ("something else", None),
         ] {
-            assert_eq!(version_in(told), version, "{told}");
+            assert_eq!(version_in(output), version, "{output}");
         }
     }
 }

@@ -91,19 +91,19 @@ impl Export {
     pub async fn run(&self) -> Result<Exported, Error> {
         let tasks = TaskTracker::new();
         let store = Store::open(&self.from, &self.schema, "stanby/export", STATEMENT_TIMEOUT);
-        let told = self.told(&store).await?;
-        self.ensure_nobody_serves(&told.cluster_id, &tasks).await?;
-        let store = store.with_keys(Keyring::new(&self.encryption, &told.cluster_id));
+        let info = self.server_info(&store).await?;
+        self.ensure_nobody_serves(&info.cluster_id, &tasks).await?;
+        let store = store.with_keys(Keyring::new(&self.encryption, &info.cluster_id));
         store.open_keys().await?;
         let snapshot = store.snapshot().await?;
         let mut new = match &self.to {
             Target::Directory(directory) => New::Files(Box::new(NewStore::begin(directory)?)),
             Target::Tables(tables) => New::Tables(Box::new(NewTables::begin(tables).await?)),
         };
-        let exported = self.write(&store, &told, &snapshot, &mut new).await;
+        let exported = self.write(&store, &info, &snapshot, &mut new).await;
         // A server that has started meanwhile has changed something.
         let unchanged = async {
-            self.ensure_nobody_serves(&told.cluster_id, &tasks).await?;
+            self.ensure_nobody_serves(&info.cluster_id, &tasks).await?;
             if store.snapshot().await? == snapshot {
                 return Ok(());
             }
@@ -128,7 +128,7 @@ impl Export {
         }
     }
 
-    async fn told(&self, store: &Store) -> Result<ServerInfo, Error> {
+    async fn server_info(&self, store: &Store) -> Result<ServerInfo, Error> {
         let version = store.version().await?;
         if !version.is_usable() {
             return Err(Error::Refused(format!("schema {} {version}", self.schema)));
@@ -170,18 +170,18 @@ impl Export {
     async fn write(
         &self,
         store: &Store,
-        told: &ServerInfo,
+        info: &ServerInfo,
         snapshot: &Snapshot,
         new: &mut New,
     ) -> Result<Exported, Error> {
         let server = return_way::server(&AdvertisedSubjects {
-            cluster_id: &told.cluster_id,
-            discover: &told.discover_prefix,
-            publish: &told.publish_prefix,
-            subscribe: &told.subscribe_subject,
-            unsubscribe: &told.unsubscribe_subject,
-            close: &told.close_subject,
-            close_subscription: &told.close_subscription_subject,
+            cluster_id: &info.cluster_id,
+            discover: &info.discover_prefix,
+            publish: &info.publish_prefix,
+            subscribe: &info.subscribe_subject,
+            unsubscribe: &info.unsubscribe_subject,
+            close: &info.close_subject,
+            close_subscription: &info.close_subscription_subject,
         });
         let clients = snapshot.clients.iter();
         let clients: Vec<Connected> = clients
@@ -194,13 +194,13 @@ impl Export {
                 Numbering::Channel
             }
             New::Tables(tables) => {
-                tables.server(&told.cluster_id, &server).await?;
+                tables.server(&info.cluster_id, &server).await?;
                 tables.clients(&clients).await?;
                 Numbering::All
             }
         };
         let mut exported = Exported {
-            cluster_id: told.cluster_id.clone(),
+            cluster_id: info.cluster_id.clone(),
             clients: clients.len(),
             ..Exported::default()
         };

@@ -249,9 +249,9 @@ impl Runner {
     }
 
     /// A configuration that the nats-server would not start with changes nothing.
-    async fn reload(&mut self, told: Option<Settings>, pid: u32) {
-        let Some(told) = told else { return };
-        let settings = match self.settings.reloaded(told) {
+    async fn reload(&mut self, requested: Option<Settings>, pid: u32) {
+        let Some(requested) = requested else { return };
+        let settings = match self.settings.reloaded(requested) {
             Ok(settings) => settings,
             Err(needs_start) => {
                 tracing::warn!(
@@ -288,8 +288,8 @@ impl Runner {
             let ended = tokio::select! {
                 ended = running.child.wait() => ended,
                 () = stop.cancelled() => return self.end(running).await,
-                told = next(&mut self.reloads) => {
-                    self.reload(told, running.pid).await;
+                requested = next(&mut self.reloads) => {
+                    self.reload(requested, running.pid).await;
                     continue;
                 }
             };

@@ -110,13 +110,13 @@ impl Stall {
 
 /// Whatever else of the process is stuck.
 fn end_process(why: &str) -> ! {
-    let (told, done) = mpsc::channel::<()>();
+    let (logged, done) = mpsc::channel::<()>();
     let why = why.to_owned();
     // A program that embeds a server has its own logger, which may be what everything waits for.
     let words = std::thread::Builder::new().spawn(move || {
         tracing::error!("{why}");
         log_queue::flush(LAST_WORDS_LIMIT);
-        drop(told);
+        drop(logged);
     });
     if words.is_ok() {
         done.recv_timeout(LAST_WORDS_LIMIT).ok();

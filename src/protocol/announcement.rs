@@ -89,8 +89,8 @@ impl Announcement {
             epoch: Epoch(message.epoch),
             lease: Duration::from_millis(message.lease_ms.into()),
             identity: DatabaseIdentity {
-                system_identifier: Some(message.system_identifier).filter(|&told| told != 0),
-                timeline: Some(message.timeline).filter(|&told| told != 0),
+                system_identifier: Some(message.system_identifier).filter(|&it| it != 0),
+                timeline: Some(message.timeline).filter(|&it| it != 0),
                 database_oid: message.database_oid,
                 database: text(message.database)?,
                 schema: text(message.schema)?,

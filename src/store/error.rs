@@ -99,7 +99,7 @@ impl Fault {
         }
     }
 
-    pub(super) fn told(self, url: &DatabaseUrl) -> Error {
+    pub(super) fn into_error(self, url: &DatabaseUrl) -> Error {
         match self {
             Self::Pool(error) => DatabaseError::of_pool(url, &error).into(),
             Self::Session(error) => DatabaseError::of_session(url, &error).into(),

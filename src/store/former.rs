@@ -145,10 +145,11 @@ impl FormerStore {
         }
         let info = ServerInfo::decode(&record)
             .map_err(|why| refused(format!("the row of table ServerInfo cannot be read: {why}")))?;
-        for told in [&id, &info.cluster_id] {
-            if told != cluster_id {
+        for id_or_record in [&id, &info.cluster_id] {
+            if id_or_record != cluster_id {
                 return Err(refused(format!(
-                    "the tables are those of cluster ID {told:?}, and {cluster_id:?} was asked for; give --cluster-id {told}"
+                    "the tables are those of cluster ID {id_or_record:?}, and {cluster_id:?} was asked for; give \
+                     --cluster-id {id_or_record}"
                 )));
             }
         }

@@ -63,7 +63,7 @@ impl Importer {
     pub async fn begin(&mut self, client: &Client, epoch: Epoch) -> Result<(), Error> {
         self.run(client, "BEGIN").await?;
         let vacant = client.query_one(VACANT, &[]).await;
-        let vacant: bool = vacant.map_err(|error| self.told(&error))?.get(0);
+        let vacant: bool = vacant.map_err(|error| self.to_error(&error))?.get(0);
         if !vacant {
             return Err(occupied(&self.schema));
         }
@@ -81,7 +81,7 @@ impl Importer {
 
     pub async fn put(&mut self, client: &Client, rows: &CopyRows) -> Result<(), Error> {
         let copied = self.copy(client, rows.bytes.clone()).await;
-        let copied = copied.map_err(|error| self.told(&error))?;
+        let copied = copied.map_err(|error| self.to_error(&error))?;
         let expected = rows.count;
         if copied == expected {
             return Ok(());
@@ -107,7 +107,7 @@ impl Importer {
         epoch: Epoch,
     ) -> Result<(), Error> {
         ServerInfo::read_or_create(client, &self.url, info).await?;
-        let told: [&(dyn ToSql + Sync); 6] = [
+        let subjects: [&(dyn ToSql + Sync); 6] = [
             &info.discover_prefix,
             &info.publish_prefix,
             &info.subscribe_subject,
@@ -115,8 +115,8 @@ impl Importer {
             &info.close_subscription_subject,
             &info.close_subject,
         ];
-        let written = client.execute(TELL_SUBJECTS, &told).await;
-        written.map_err(|error| self.told(&error))?;
+        let written = client.execute(TELL_SUBJECTS, &subjects).await;
+        written.map_err(|error| self.to_error(&error))?;
         self.writer
             .apply_within(client, &rows(planned), epoch)
             .await?;
@@ -126,7 +126,7 @@ impl Importer {
             self.run(client, "SELECT note_missing('imported')").await?;
         }
         let noted = imports::write(client, note, planned).await;
-        noted.map_err(|error| self.told(&error))?;
+        noted.map_err(|error| self.to_error(&error))?;
         self.run(client, "COMMIT").await
     }
 
@@ -180,7 +180,7 @@ impl Importer {
             self.run(client, "SET LOCAL enable_seqscan = off").await?;
             client.query(&extents, &[&ids, &after]).await
         };
-        let rows = rows.map_err(|error| self.told(&error))?;
+        let rows = rows.map_err(|error| self.to_error(&error))?;
         let mut stored = self.compared.clone();
         for (id, (extent, checksum)) in rows.iter().map(extent) {
             let (all, sum) = stored.entry(id).or_default();
@@ -231,7 +231,7 @@ impl Importer {
             }
         }
         let rows = client.query(POSITIONS, &[]).await;
-        let rows = rows.map_err(|error| self.told(&error))?;
+        let rows = rows.map_err(|error| self.to_error(&error))?;
         let stored: BTreeMap<PositionId, Option<Progress>> = rows.iter().map(position).collect();
         let expected = planned.positions.iter();
         let expected: BTreeMap<_, _> = expected
@@ -241,7 +241,7 @@ impl Importer {
             return Err(wrong("positions are not what was written".to_owned()));
         }
         let counts = client.query_one(COUNTS, &[]).await;
-        let counts = counts.map_err(|error| self.told(&error))?;
+        let counts = counts.map_err(|error| self.to_error(&error))?;
         let expected = [planned.clients.len(), planned.subscriptions.len()];
         if [number(&counts, 0), number(&counts, 1)] != expected.map(|count| count as u64) {
             return Err(wrong(
@@ -253,10 +253,10 @@ impl Importer {
 
     async fn run(&self, client: &Client, statement: &str) -> Result<(), Error> {
         let done = client.batch_execute(statement).await;
-        done.map_err(|error| self.told(&error))
+        done.map_err(|error| self.to_error(&error))
     }
 
-    fn told(&self, error: &tokio_postgres::Error) -> Error {
+    fn to_error(&self, error: &tokio_postgres::Error) -> Error {
         DatabaseError::of_session(&self.url, error).into()
     }
 }

@@ -74,7 +74,7 @@ impl Measure {
             STATEMENT_LIMIT.as_millis()
         );
         let set = measure.connection.execute(AssertSqlSafe(settings)).await;
-        set.map_err(|error| measure.told(error))?;
+        set.map_err(|error| measure.to_error(error))?;
         measure.ensure_tables().await?;
         Ok(measure)
     }
@@ -83,7 +83,7 @@ impl Measure {
         let known = sqlx::query_scalar("SELECT to_regclass('messages') IS NOT NULL")
             .fetch_one(&mut self.connection)
             .await;
-        if known.map_err(|error| self.told(error))? {
+        if known.map_err(|error| self.to_error(error))? {
             return Ok(());
         }
         Err(Error::Refused(format!(
@@ -97,7 +97,7 @@ impl Measure {
         let pid = sqlx::query_scalar("SELECT pg_backend_pid()")
             .fetch_one(&mut self.connection)
             .await;
-        pid.map_err(|error| self.told(error))
+        pid.map_err(|error| self.to_error(error))
     }
 
     /// Process and host of the active, if there is one.
@@ -105,7 +105,7 @@ impl Measure {
         let active = sqlx::query_as("SELECT pid, host FROM active WHERE holds_lock")
             .fetch_optional(&mut self.connection)
             .await;
-        active.map_err(|error| self.told(error))
+        active.map_err(|error| self.to_error(error))
     }
 
     /// Version and the settings that decide what a commit is worth.
@@ -118,7 +118,7 @@ impl Measure {
         )
         .fetch_all(&mut self.connection)
         .await;
-        settings.map_err(|error| self.told(error))
+        settings.map_err(|error| self.to_error(error))
     }
 
     /// Bytes of WAL since the beginning of the cluster, whoever wrote them.
@@ -127,7 +127,7 @@ impl Measure {
             sqlx::query_scalar("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::int8")
                 .fetch_one(&mut self.connection)
                 .await;
-        bytes.map(count).map_err(|error| self.told(error))
+        bytes.map(count).map_err(|error| self.to_error(error))
     }
 
     pub async fn stored(&mut self, channels: &[String]) -> Result<Stored, Error> {
@@ -141,7 +141,7 @@ impl Measure {
         .bind(channels)
         .fetch_one(&mut self.connection)
         .await;
-        let (rows, distinct, sequences, commits) = row.map_err(|error| self.told(error))?;
+        let (rows, distinct, sequences, commits) = row.map_err(|error| self.to_error(error))?;
         Ok(Stored {
             rows: count(rows),
             distinct: count(distinct),
@@ -155,7 +155,7 @@ impl Measure {
         let name = quoted(&format!("bench_scratch_{}", self.backend_pid().await?));
         let statement = format!("CREATE TABLE {name} (LIKE messages INCLUDING ALL)");
         let made = self.connection.execute(AssertSqlSafe(statement)).await;
-        made.map_err(|error| self.told(error))?;
+        made.map_err(|error| self.to_error(error))?;
         self.scratch = Some((name.clone(), insert_messages_into(&name)));
         Ok(())
     }
@@ -181,7 +181,7 @@ impl Measure {
             .bind(false)
             .execute(&mut self.connection)
             .await;
-        inserted.map(drop).map_err(|error| self.told(error))
+        inserted.map(drop).map_err(|error| self.to_error(error))
     }
 
     /// Drops the scratch table.
@@ -189,15 +189,15 @@ impl Measure {
         if let Some((name, _)) = self.scratch.take() {
             let statement = format!("DROP TABLE IF EXISTS {name}");
             let dropped = self.connection.execute(AssertSqlSafe(statement)).await;
-            dropped.map_err(|error| self.told(error))?;
+            dropped.map_err(|error| self.to_error(error))?;
         }
         // What was asked has been answered.
         self.connection.close().await.ok();
         Ok(())
     }
 
-    fn told(&self, error: sqlx::Error) -> Error {
-        Fault::from(error).told(&self.url)
+    fn to_error(&self, error: sqlx::Error) -> Error {
+        Fault::from(error).into_error(&self.url)
     }
 }
 

@@ -299,13 +299,13 @@ async fn run_pending(connection: &mut PgConnection, schema: &str) -> Result<(), 
                 tokio::time::sleep(LOCK_PAUSE).await;
             }
             done => {
-                done.map_err(|error| told(error, schema))?;
+                done.map_err(|error| to_fault(error, schema))?;
                 return grant_to_readers(connection).await;
             }
         }
     }
     let done = migrator.run(&mut *connection).await;
-    done.map_err(|error| told(error, schema))?;
+    done.map_err(|error| to_fault(error, schema))?;
     grant_to_readers(connection).await
 }
 
@@ -402,7 +402,7 @@ async fn exists(
         .try_get(0)?)
 }
 
-fn told(error: MigrateError, schema: &str) -> Fault {
+fn to_fault(error: MigrateError, schema: &str) -> Fault {
     if let MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) = error {
         return error.into();
     }

@@ -109,7 +109,7 @@ impl Store {
 
     async fn end_on<T>(&self, client: &Client, read: Result<T, Fault>) -> Result<T, Error> {
         let ended = client.batch_execute("ROLLBACK").await;
-        let read = read.map_err(|fault| fault.told(&self.url))?;
+        let read = read.map_err(|fault| fault.into_error(&self.url))?;
         ended.map_err(|error| Error::from(DatabaseError::of_session(&self.url, &error)))?;
         Ok(read)
     }
@@ -121,7 +121,7 @@ impl Store {
         let what = "reading what messages are encrypted with";
         let read = timeout(limit, read).await;
         let read = read.map_err(|_| DatabaseError::of_timeout(&self.url, what))?;
-        let (keys, terms) = read.map_err(|fault| fault.told(&self.url))?;
+        let (keys, terms) = read.map_err(|fault| fault.into_error(&self.url))?;
         Ok(KeysAndTerms { keys, terms })
     }
 }

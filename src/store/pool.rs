@@ -85,9 +85,9 @@ impl Store {
                 Box::pin(async move {
                     let applied = pinned.apply(connection).await;
                     if let Err(error) = &applied {
-                        let told = DatabaseError::of_pool(&pinned.url, error);
-                        if told.kind == DatabaseErrorKind::Refused {
-                            refused.send_replace(Some(told));
+                        let failure = DatabaseError::of_pool(&pinned.url, error);
+                        if failure.kind == DatabaseErrorKind::Refused {
+                            refused.send_replace(Some(failure));
                         }
                     }
                     applied
@@ -158,8 +158,8 @@ impl Store {
                 acquired.map_err(|error| DatabaseError::of_pool(&self.url, &error))
             }
             _ = refused.changed() => {
-                let told = refused.borrow().clone();
-                Err(told.unwrap_or_else(|| DatabaseError::of_timeout(&self.url, "connecting")))
+                let refusal = refused.borrow().clone();
+                Err(refusal.unwrap_or_else(|| DatabaseError::of_timeout(&self.url, "connecting")))
             }
         }
     }
@@ -207,7 +207,7 @@ impl Store {
             match proved.await {
                 Ok(Ok(Ok(()))) => return Ok(pooled),
                 Ok(Ok(Err(wrong_server))) => self.leave(pooled, &wrong_server).await,
-                Ok(Err(fault)) => return Err(fault.told(&self.url)),
+                Ok(Err(fault)) => return Err(fault.into_error(&self.url)),
                 Err(_) => {
                     let what = "asking which server this is";
                     return Err(DatabaseError::of_timeout(&self.url, what).into());

@@ -48,7 +48,7 @@ impl PooledConnection<'_> {
         what: &str,
     ) -> Result<T, Error> {
         if let Ok(result) = done {
-            return result.map_err(|fault| fault.told(self.url));
+            return result.map_err(|fault| fault.into_error(self.url));
         }
         // Back in the pool it would make the next caller wait for the lost answer.
         self.close();
@@ -69,7 +69,7 @@ impl PooledConnection<'_> {
                 }
                 return Ok(value);
             }
-            Ok(Err(fault)) => fault.told(self.url),
+            Ok(Err(fault)) => fault.into_error(self.url),
             Err(_) => DatabaseError::of_timeout(self.url, what).into(),
         };
         self.close();

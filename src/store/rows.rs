@@ -43,7 +43,7 @@ impl<'r> Reading<'r> {
         self.row.get(column).map_err(|fault| match fault {
             Fault::Pool(error) => self.corrupt(format!("column {column}: {error}")),
             Fault::Session(error) => self.corrupt(format!("column {column}: {error}")),
-            told @ Fault::Store(_) => told,
+            fault @ Fault::Store(_) => fault,
         })
     }
 

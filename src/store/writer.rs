@@ -81,8 +81,8 @@ impl Writer {
     ) -> Result<Self, tokio_postgres::Error> {
         client.batch_execute(PLANNING).await?;
         // The tables refuse a server that is too old to read them.
-        let told = format!("SET stanby.schema_version = {NEWEST}");
-        client.batch_execute(&told).await?;
+        let statement = format!("SET stanby.schema_version = {NEWEST}");
+        client.batch_execute(&statement).await?;
         Ok(Self {
             url: url.clone(),
             sealer: None,
@@ -145,13 +145,13 @@ impl Writer {
             Err(_) if client.is_closed() => Ok(()),
             Err(_) => client.batch_execute("ROLLBACK").await,
         };
-        let told = |failure| self.told(failure, Transaction::Verified);
+        let to_error = |failure| self.to_error(failure, Transaction::Verified);
         let failed = |error| Failure::Statement {
             what: "COMMIT",
             error,
         };
-        uploaded.map_err(told)?;
-        ended.map_err(failed).map_err(told)
+        uploaded.map_err(to_error)?;
+        ended.map_err(failed).map_err(to_error)
     }
 
     async fn upload(
@@ -195,10 +195,10 @@ impl Writer {
         transaction: Transaction,
     ) -> Result<(), Error> {
         let executed = self.execute(client, batch, epoch, transaction, None).await;
-        executed.map_err(|failure| self.told(failure, transaction))
+        executed.map_err(|failure| self.to_error(failure, transaction))
     }
 
-    fn told(&self, failure: Failure, transaction: Transaction) -> Error {
+    fn to_error(&self, failure: Failure, transaction: Transaction) -> Error {
         match failure {
             Failure::Statement { what, error } => {
                 if let Some(refusal) = refused::refusal(what, &error) {

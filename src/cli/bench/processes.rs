@@ -130,15 +130,15 @@ fn serves(pid: i32, cluster_id: &str, active: Option<i32>) -> bool {
         let (flag, value) = word.split_once('=')?;
         (flag.starts_with('-') && is_flag(flag)).then_some(value)
     });
-    let told = apart.chain(joined).last().map(str::to_owned);
-    let told = told.or_else(|| {
+    let named = apart.chain(joined).last().map(str::to_owned);
+    let named = named.or_else(|| {
         let environment = words(pid, "environ");
         let set = environment
             .iter()
             .find_map(|word| word.strip_prefix("STANBY_CLUSTER_ID="));
         set.map(str::to_owned)
     });
-    serves && told.as_deref().unwrap_or("test-cluster") == cluster_id
+    serves && named.as_deref().unwrap_or("test-cluster") == cluster_id
 }
 
 const LISTENING: &str = "0A";

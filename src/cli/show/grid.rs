@@ -161,11 +161,11 @@ fn wrapped_to(line: &str, indent: usize, width: usize) -> String {
 
 /// How wide lines may be.
 pub(in crate::cli) fn width() -> usize {
-    let told = std::env::var("COLUMNS")
+    let columns = std::env::var("COLUMNS")
         .ok()
         .and_then(|columns| columns.parse().ok());
-    let told = told.filter(|width| *width >= 40);
-    if let Some(width) = told {
+    let columns = columns.filter(|width| *width >= 40);
+    if let Some(width) = columns {
         return width;
     }
     if io::stdout().is_terminal()

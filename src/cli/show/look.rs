@@ -130,8 +130,11 @@ mod tests {
         ] {
             let failure = unknown("channel", "oders", names);
             assert_eq!(failure.code(), std::process::ExitCode::from(2));
-            let told = failure.message().unwrap();
-            assert!(told.starts_with(expected.trim_end_matches('?')), "{told}");
+            let message = failure.message().unwrap();
+            assert!(
+                message.starts_with(expected.trim_end_matches('?')),
+                "{message}"
+            );
         }
     }
 }

@@ -300,8 +300,8 @@ pub(in crate::cli) async fn open(
     if encryption.key.is_none() && encryption.other_keys.is_empty() {
         return Ok(store);
     }
-    let told = store.server_info().await.map_err(read_failure)?;
-    let cluster_id = told.map_or_else(String::new, |told| told.cluster_id);
+    let info = store.server_info().await.map_err(read_failure)?;
+    let cluster_id = info.map_or_else(String::new, |info| info.cluster_id);
     let store = store.with_keys(Keyring::new(&encryption, &cluster_id));
     store.open_keys().await.map_err(read_failure)?;
     Ok(store)

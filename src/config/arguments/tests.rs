@@ -193,9 +193,9 @@ fn flags_without_effect_are_named_once_each_and_take_their_value_along() {
         normalised("stanby -file_crc -sql_max_open_conns 5 -io_batch_size=3 -cid x").unwrap();
 
     assert_eq!(arguments.args, ["stanby", "serve", "--cluster-id=x"]);
-    let told = arguments.notes.to_string();
+    let notes = arguments.notes.to_string();
     let list = ": -file_crc, -sql_max_open_conns, -io_batch_size";
-    assert!(told.ends_with(list), "{told}");
+    assert!(notes.ends_with(list), "{notes}");
 }
 
 #[test]
@@ -257,12 +257,12 @@ fn flags_of_the_nats_server_inside_go_to_the_one_beside() {
 
 #[test]
 fn raft_is_replaced_where_it_was_on_and_without_effect_where_it_was_not() {
-    let told = |line: &str| normalised(line).unwrap().notes.to_string();
-    let on = told("stanby -cluster_node_id a --clustered -cluster_peers a,b");
+    let notes = |line: &str| normalised(line).unwrap().notes.to_string();
+    let on = notes("stanby -cluster_node_id a --clustered -cluster_peers a,b");
     let list = "replaced: -cluster_node_id, -clustered, -cluster_peers by the lock in Postgres";
     assert!(on.contains(list) && !on.contains("no effect"), "{on}");
 
-    let off = told("stanby -cluster_node_id a -cluster_peers a,b -clustered=false");
+    let off = notes("stanby -cluster_node_id a -cluster_peers a,b -clustered=false");
     let list = ": -cluster_node_id, -cluster_peers, -clustered";
     assert!(off.ends_with(list), "{off}");
 }

@@ -248,7 +248,7 @@ impl DatabaseError {
         }
         let broken = cause.downcast_ref::<io::Error>();
         if let Some(error) = of_tls(cause) {
-            let cause = certificates::told(error);
+            let cause = certificates::describe(error);
             let remedy = if matches!(url.roots, Roots::File(_)) {
                 "check the host and sslrootcert in the database URL"
             } else {

@@ -13,8 +13,8 @@ impl Broker {
     /// Puts back what can be had, and passes over the rest, with the first batch of the term. To be called before
     /// anything else is handled. Tells what becomes of each sequence that was lacking.
     pub fn repair(&mut self, gaps: Gaps) -> Vec<LostRange> {
-        let mut told = gaps.given_up;
-        for range in &told {
+        let mut outcomes = gaps.given_up;
+        for range in &outcomes {
             self.counters.channel = self.counters.channel.max(range.channel.0);
             self.commits.put_counters(self.counters);
         }
@@ -27,10 +27,10 @@ impl Broker {
             for range in gone {
                 self.pass_over_lost(id, range.first, range.last);
             }
-            told.extend(ranges);
+            outcomes.extend(ranges);
         }
-        self.commits.tell_lost(&told);
-        told
+        self.commits.tell_lost(&outcomes);
+        outcomes
     }
 
     fn repair_channel(&mut self, id: ChannelId, gap: Gap) {

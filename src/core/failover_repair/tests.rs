@@ -105,11 +105,11 @@ fn repair_beside(
         partition: None,
     };
     let mut broker = Broker::restore(tables.clone(), settings, Now::default());
-    let told = broker.repair(gaps);
+    let lost = broker.repair(gaps);
     assert_eq!(broker.contradictions(), [""; 0]);
     let batch = broker.poll_batch().unwrap_or_default();
-    assert_eq!(batch.lost, told);
-    let told = told.iter().map(|range| {
+    assert_eq!(batch.lost, lost);
+    let lost = lost.iter().map(|range| {
         let LostRange {
             channel,
             first,
@@ -119,7 +119,7 @@ fn repair_beside(
         } = range;
         format!("{channel}: {first} to {last} {outcome:?}")
     });
-    (told.collect::<Vec<_>>().join(", "), batch)
+    (lost.collect::<Vec<_>>().join(", "), batch)
 }
 
 fn sequences(batch: &Batch) -> Vec<u64> {
@@ -128,9 +128,9 @@ fn sequences(batch: &Batch) -> Vec<u64> {
 
 #[test]
 fn what_is_remembered_is_put_back_and_the_rest_is_passed_over() {
-    let (told, batch) = repair(&tables(&[(1, row(1, 10))]), &committed(14..=16), None);
+    let (lost, batch) = repair(&tables(&[(1, row(1, 10))]), &committed(14..=16), None);
 
-    assert_eq!(told, "1: 11 to 13 Lost, 1: 14 to 16 Restored");
+    assert_eq!(lost, "1: 11 to 13 Lost, 1: 14 to 16 Restored");
     assert_eq!(sequences(&batch), [14, 15, 16]);
     let row = batch.channels[&ChannelId(1)].clone().expect("it is kept");
     assert_eq!(
@@ -144,8 +144,8 @@ fn what_is_remembered_is_put_back_and_the_rest_is_passed_over() {
 fn tables_that_know_as_much_are_left_alone() {
     let history = committed(5..=10);
     for last in [10, 11] {
-        let (told, batch) = repair(&tables(&[(1, row(1, last))]), &history, Some(&[90, 91]));
-        assert_eq!((told.as_str(), batch), ("", Batch::default()));
+        let (lost, batch) = repair(&tables(&[(1, row(1, last))]), &history, Some(&[90, 91]));
+        assert_eq!((lost.as_str(), batch), ("", Batch::default()));
     }
 }
 
@@ -153,15 +153,15 @@ fn tables_that_know_as_much_are_left_alone() {
 fn a_channel_that_was_lost_comes_back_and_one_that_was_deleted_does_not() {
     let history = committed(1..=3);
 
-    let (told, batch) = repair(&tables(&[]), &history, None);
-    assert_eq!(told, "1: 1 to 3 Restored");
+    let (lost, batch) = repair(&tables(&[]), &history, None);
+    assert_eq!(lost, "1: 1 to 3 Restored");
     assert_eq!(batch.counters.map(|counters| counters.channel), Some(1));
     assert_eq!(sequences(&batch), [1, 2, 3]);
 
     let mut other = row(1, 5);
     other.name = ChannelName::parse("other".into()).expect("valid");
-    let (told, _) = repair(&tables(&[(2, other)]), &history, None);
-    assert_eq!(told, "");
+    let (lost, _) = repair(&tables(&[(2, other)]), &history, None);
+    assert_eq!(lost, "");
 }
 
 #[test]
@@ -176,9 +176,9 @@ fn a_name_that_was_given_to_a_lost_channel_goes_back_to_it() {
         channels: BTreeMap::from([(ChannelId(2), mark(2))]),
     });
 
-    let (told, batch) = repair(&tables, &history, None);
+    let (lost, batch) = repair(&tables, &history, None);
 
-    assert_eq!(told, "2: 1 to 2 Lost");
+    assert_eq!(lost, "2: 1 to 2 Lost");
     let deleting = |id| {
         batch.channels[&ChannelId(id)]
             .as_ref()
@@ -205,9 +205,9 @@ fn a_channel_that_a_term_made_anew_is_kept_and_the_lost_one_is_told() {
     });
     history.found(Epoch(3));
 
-    let (told, batch) = repair(&tables, &history, None);
+    let (lost, batch) = repair(&tables, &history, None);
 
-    assert_eq!(told, "2: 1 to 2 Lost");
+    assert_eq!(lost, "2: 1 to 2 Lost");
     assert_eq!(batch.channels, BTreeMap::new());
     assert_eq!(batch.counters.expect("changed").channel, 2);
 }
@@ -231,21 +231,21 @@ fn waited_for(last: u64) -> CommitHistory {
 fn nothing_is_passed_over_on_a_replica_that_every_commit_waited_for() {
     let tables = tables(&[(1, row(1, 12))]);
 
-    let (told, batch) = repair(&tables, &waited_for(10), Some(&[13, 14]));
+    let (lost, batch) = repair(&tables, &waited_for(10), Some(&[13, 14]));
 
-    assert_eq!(told, "");
+    assert_eq!(lost, "");
     assert_eq!(batch, Batch::default());
 }
 
 #[test]
 fn a_replica_that_lacks_something_known_may_lack_more() {
     let lagging = tables(&[(1, row(1, 10))]);
-    let (told, _) = repair(&lagging, &waited_for(12), Some(&[11, 12, 13]));
-    assert_eq!(told, "1: 11 to 12 Lost, 1: 13 to 13 Unknown");
+    let (lost, _) = repair(&lagging, &waited_for(12), Some(&[11, 12, 13]));
+    assert_eq!(lost, "1: 11 to 12 Lost, 1: 13 to 13 Unknown");
 
     // It has not even got the channel, which was empty when it was seen last.
-    let (told, _) = repair(&Snapshot::default(), &waited_for(0), Some(&[1, 2]));
-    assert_eq!(told, "1: 1 to 2 Unknown");
+    let (lost, _) = repair(&Snapshot::default(), &waited_for(0), Some(&[1, 2]));
+    assert_eq!(lost, "1: 1 to 2 Unknown");
 }
 
 #[test]
@@ -259,16 +259,16 @@ fn a_standby_passes_over_what_may_have_been_given_to_what_it_heard() {
         channels: BTreeMap::from([(ChannelId(1), mark(12))]),
     });
 
-    let (told, batch) = repair(&tables, &history, Some(&[11, 12, 13, 13]));
-    assert_eq!(told, "1: 11 to 12 Lost, 1: 13 to 13 Unknown");
+    let (lost, batch) = repair(&tables, &history, Some(&[11, 12, 13, 13]));
+    assert_eq!(lost, "1: 11 to 12 Lost, 1: 13 to 13 Unknown");
     assert_eq!(sequences(&batch), [0; 0]);
 
     // Without a failover of Postgres what was received is only under way.
-    let (told, _) = repair(&tables, &history, None);
-    assert_eq!(told, "1: 11 to 12 Lost");
+    let (lost, _) = repair(&tables, &history, None);
+    assert_eq!(lost, "1: 11 to 12 Lost");
     // Who was the active knows which were given out.
-    let (told, _) = repair(&tables, &committed(1..=12), Some(&[13, 14]));
-    assert_eq!(told, "1: 11 to 12 Restored");
+    let (lost, _) = repair(&tables, &committed(1..=12), Some(&[13, 14]));
+    assert_eq!(lost, "1: 11 to 12 Restored");
 }
 
 #[test]
@@ -286,13 +286,13 @@ fn sequences_of_what_is_stored_anew_are_not_told_as_lost() {
         outcomes.stored.add(name(), stored(sequence));
     }
 
-    let (told, _) = repair_beside(&tables, &history, Some(&[9, 10, 11, 12, 13]), &outcomes);
-    assert_eq!(told, "1: 11 to 13 StoredAnew");
+    let (lost, _) = repair_beside(&tables, &history, Some(&[9, 10, 11, 12, 13]), &outcomes);
+    assert_eq!(lost, "1: 11 to 13 StoredAnew");
     // Fewer than were lost, or some came before the node listened.
-    let (told, _) = repair_beside(&tables, &history, Some(&[10, 11]), &outcomes);
-    assert_eq!(told, "1: 11 to 12 Lost");
-    let (told, _) = repair_beside(&tables, &history, Some(&[11, 12, 13]), &outcomes);
-    assert_eq!(told, "1: 11 to 12 Lost, 1: 13 to 13 Unknown");
+    let (lost, _) = repair_beside(&tables, &history, Some(&[10, 11]), &outcomes);
+    assert_eq!(lost, "1: 11 to 12 Lost");
+    let (lost, _) = repair_beside(&tables, &history, Some(&[11, 12, 13]), &outcomes);
+    assert_eq!(lost, "1: 11 to 12 Lost, 1: 13 to 13 Unknown");
 }
 
 #[test]

@@ -54,8 +54,8 @@ impl<'a, R: BufRead> Index<'a, R> {
             ENTRY_BYTES => {}
             _ => return Err(Unusable),
         }
-        let (body, told) = entry.split_last_chunk::<4>().ok_or(Unusable)?;
-        if self.checksum.of(body) != u32::from_le_bytes(*told) {
+        let (body, expected) = entry.split_last_chunk::<4>().ok_or(Unusable)?;
+        if self.checksum.of(body) != u32::from_le_bytes(*expected) {
             return Err(Unusable);
         }
         let number = |at: usize| {

@@ -62,7 +62,7 @@ pub enum Flaw {
     /// The next one may be good.
     Checksum {
         record: Record,
-        told: u32,
+        expected: u32,
         found: u32,
     },
     Io(io::Error),
@@ -89,10 +89,11 @@ impl Flaw {
             }
             Self::Checksum {
                 record,
-                told,
+                expected,
                 found,
             } => format!(
-                "record {} at byte {} (type {}, {} bytes) is damaged: its checksum is {found:08x} and should be {told:08x}",
+                "record {} at byte {} (type {}, {} bytes) is damaged: its checksum is {found:08x} and should be \
+                 {expected:08x}",
                 record.number,
                 record.at,
                 record.kind,
@@ -163,8 +164,8 @@ impl<'a, R: BufRead> Records<'a, R> {
             8 => {}
             _ => return Err(Flaw::Cut { number, at }),
         }
-        let (length, told) = header_of(header);
-        if length == 0 && told == 0 {
+        let (length, checksum) = header_of(header);
+        if length == 0 && checksum == 0 {
             return Ok(None);
         }
         let (kind, length) = self.parts_of(length);
@@ -181,7 +182,7 @@ impl<'a, R: BufRead> Records<'a, R> {
         };
         self.number = number;
         self.at += record.bytes();
-        check(record, told, self.checksum).map(Some)
+        check(record, checksum, self.checksum).map(Some)
     }
 
     /// After a cut: whether a whole record follows, which no crash leaves behind one that is cut. Its length is damaged, then.
@@ -192,7 +193,7 @@ impl<'a, R: BufRead> Records<'a, R> {
             let Some((header, behind)) = rest[at..].split_first_chunk() else {
                 return false;
             };
-            let (length, told) = header_of(*header);
+            let (length, expected) = header_of(*header);
             let (kind, length) = self.parts_of(length);
             let payload = usize::try_from(length).ok().and_then(|it| behind.get(..it));
             let Some(payload) = payload.filter(|it| !it.is_empty() && kind <= KINDS_MAX) else {
@@ -202,7 +203,7 @@ impl<'a, R: BufRead> Records<'a, R> {
             if checked > CHECKED_BYTES_MAX {
                 return false;
             }
-            if self.checksum.of(payload) == told {
+            if self.checksum.of(payload) == expected {
                 return true;
             }
         }
@@ -242,14 +243,14 @@ pub(super) fn header_of(header: [u8; 8]) -> (u32, u32) {
     (half(both), half(both >> 32))
 }
 
-pub(super) fn check(record: Record, told: u32, checksum: &Checksum) -> Result<Record, Flaw> {
+pub(super) fn check(record: Record, expected: u32, checksum: &Checksum) -> Result<Record, Flaw> {
     let found = checksum.of(&record.payload);
-    if found == told {
+    if found == expected {
         Ok(record)
     } else {
         Err(Flaw::Checksum {
             record,
-            told,
+            expected,
             found,
         })
     }

@@ -391,7 +391,7 @@ impl<R: Read + Seek> Data<R> {
         }
         // Where it stands after an error is not known.
         self.at = 0;
-        let Some((told, payload)) = self.read(entry)? else {
+        let Some((expected, payload)) = self.read(entry)? else {
             self.source.seek(SeekFrom::Start(0))?;
             return Err(cut);
         };
@@ -402,7 +402,7 @@ impl<R: Read + Seek> Data<R> {
             payload,
         };
         self.at = at + record.bytes();
-        check(record, told, checksum)
+        check(record, expected, checksum)
     }
 
     fn read(&mut self, entry: &Entry) -> io::Result<Option<(u32, Bytes)>> {
@@ -410,10 +410,10 @@ impl<R: Read + Seek> Data<R> {
         if fill(&mut self.source, &mut header)? < header.len() {
             return Ok(None);
         }
-        let (length, told) = header_of(header);
+        let (length, expected) = header_of(header);
         if length != entry.size {
             return Ok(None);
         }
-        Ok(payload(&mut self.source, length.into())?.map(|payload| (told, payload)))
+        Ok(payload(&mut self.source, length.into())?.map(|payload| (expected, payload)))
     }
 }

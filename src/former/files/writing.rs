@@ -37,8 +37,8 @@ pub fn typed(step: Step, payload: &[u8], checksum: &Checksum) -> Option<Vec<u8>>
 }
 
 fn frame(header: u32, payload: &[u8], checksum: &Checksum) -> Vec<u8> {
-    let told = checksum.of(payload);
-    [&header.to_le_bytes()[..], &told.to_le_bytes()[..], payload].concat()
+    let sum = checksum.of(payload);
+    [&header.to_le_bytes()[..], &sum.to_le_bytes()[..], payload].concat()
 }
 
 /// An entry of an index.
@@ -56,8 +56,8 @@ pub fn indexed(entry: &Entry, checksum: &Checksum) -> Vec<u8> {
         &size.to_le_bytes()[..],
     ]
     .concat();
-    let told = checksum.of(&body);
-    [&body[..], &told.to_le_bytes()[..]].concat()
+    let sum = checksum.of(&body);
+    [&body[..], &sum.to_le_bytes()[..]].concat()
 }
 
 #[cfg(test)]

@@ -63,9 +63,9 @@ impl Meta {
 
     /// The state that it is about.
     pub fn state(&self, state: &[u8]) -> Result<Snapshot, Broken> {
-        let told = self.checksum.as_ref().ok_or("it was never finished")?;
+        let expected = self.checksum.as_ref().ok_or("it was never finished")?;
         let found = Crc::<u64>::new(&CRC_64_XZ).checksum(state).to_be_bytes();
-        if state.len() as u64 != self.size || BASE64.encode(&found) != *told {
+        if state.len() as u64 != self.size || BASE64.encode(&found) != *expected {
             return Err("its checksum is wrong".into());
         }
         let (length, record) = state.split_first_chunk::<4>().ok_or("it is empty")?;
@@ -92,8 +92,8 @@ mod tests {
         let meta = Meta::decode(json).unwrap();
         assert_eq!((meta.index, meta.term), (5, 2));
         let members = meta.members();
-        let told = members.iter().map(|it| (it.id.as_str(), it.votes));
-        assert_eq!(told.collect::<Vec<_>>(), [("a", true), ("b", false)]);
+        let votes = members.iter().map(|it| (it.id.as_str(), it.votes));
+        assert_eq!(votes.collect::<Vec<_>>(), [("a", true), ("b", false)]);
         assert!(meta.state(&[0; 4]).is_err());
     }
 }

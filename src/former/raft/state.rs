@@ -94,26 +94,26 @@ impl State {
         Ok(state)
     }
 
-    fn restore(&mut self, told: &ChannelSnapshot) -> Result<(), Broken> {
+    fn restore(&mut self, snapshot: &ChannelSnapshot) -> Result<(), Broken> {
         // The channel may have been deleted since.
-        let found = self.channels.get_mut(&told.name);
-        let Some(channel) = found.filter(|it| it.id == told.id) else {
+        let found = self.channels.get_mut(&snapshot.name);
+        let Some(channel) = found.filter(|it| it.id == snapshot.id) else {
             return Ok(());
         };
-        if channel.last < told.last {
+        if channel.last < snapshot.last {
             if channel.last > 0 {
                 return Err(format!(
                     "channel {:?} ends with message {} in its store, and its snapshot says {}: it was stopped while it \
                      fetched messages",
-                    told.name, channel.last, told.last
+                    snapshot.name, channel.last, snapshot.last
                 )
                 .into());
             }
-            channel.last = told.last;
-            channel.first = told.last + 1;
+            channel.last = snapshot.last;
+            channel.first = snapshot.last + 1;
         }
-        channel.next_subscription = told.next_subscription.max(1);
-        for subscription in &told.subscriptions {
+        channel.next_subscription = snapshot.next_subscription.max(1);
+        for subscription in &snapshot.subscriptions {
             let Some(state) = subscription.state.clone() else {
                 continue;
             };
@@ -279,23 +279,23 @@ impl State {
         }
     }
 
-    fn progress(&mut self, told: &SentAndAcked) -> Result<(), Broken> {
-        let Some(channel) = self.channel(&told.channel, 0) else {
+    fn progress(&mut self, record: &SentAndAcked) -> Result<(), Broken> {
+        let Some(channel) = self.channel(&record.channel, 0) else {
             return Ok(());
         };
         let mut members = channel.subscriptions.values_mut();
-        let found = members.find(|it| it.is_online && it.state.ack_inbox == told.ack_inbox);
+        let found = members.find(|it| it.is_online && it.state.ack_inbox == record.ack_inbox);
         let Some(member) = found else {
             return Ok(());
         };
         // Checks each sequence as it is read.
         let mut sent = Pending::default();
-        for &sequence in &told.sent {
+        for &sequence in &record.sent {
             sent.sent(sequence)?;
         }
         member.state.last_sent = member.state.last_sent.max(sent.last_sent);
         member.pending.extend(sent.sequences);
-        for sequence in &told.acked {
+        for sequence in &record.acked {
             member.pending.remove(sequence);
         }
         if !member.state.queue.is_empty() {

@@ -47,13 +47,13 @@ pub(super) async fn asset(Named(name): Named, headers: HeaderMap) -> Response {
     let tag = format!("\"{}\"", HEXLOWER.encode(mark));
     let known = headers.get(header::IF_NONE_MATCH);
     let is_known = known.is_some_and(|known| known.as_bytes() == tag.as_bytes());
-    let told = [
+    let response_headers = [
         (header::CONTENT_TYPE, (*kind).to_owned()),
         (header::CACHE_CONTROL, "no-cache".to_owned()),
         (header::ETAG, tag),
     ];
     if is_known {
-        return (StatusCode::NOT_MODIFIED, told).into_response();
+        return (StatusCode::NOT_MODIFIED, response_headers).into_response();
     }
-    (told, *text).into_response()
+    (response_headers, *text).into_response()
 }

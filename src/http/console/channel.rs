@@ -55,12 +55,12 @@ pub(super) async fn page(visitor: Visitor, Given(Asked { name }): Given<Asked>) 
 
 pub(super) fn no_such(visitor: &Visitor, name: &str) -> Response {
     let why = format!("Nothing was ever published to a channel {name:?}, or it was deleted.");
-    let told = (
+    let notice = (
         "There is no such channel",
         why.as_str(),
         "Look for it among the channels.",
     );
-    layout::no_page(visitor, StatusCode::NOT_FOUND, "/channels", told)
+    layout::no_page(visitor, StatusCode::NOT_FOUND, "/channels", notice)
 }
 
 fn body(visitor: &Visitor, found: &Found) -> Markup {

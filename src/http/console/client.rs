@@ -32,12 +32,12 @@ pub(super) async fn page(visitor: Visitor, Given(Asked { id }): Given<Asked>) ->
     };
     if id.is_empty() || client.is_none() && subscriptions.is_empty() {
         let why = format!("No client {id:?} is connected, and no durable was left by one.");
-        let told = (
+        let notice = (
             "There is no such client",
             why.as_str(),
             "Look for it among the clients: it may have another ID by now.",
         );
-        return layout::no_page(&visitor, StatusCode::NOT_FOUND, "/clients", told);
+        return layout::no_page(&visitor, StatusCode::NOT_FOUND, "/clients", notice);
     }
     let more = subscriptions.len().saturating_sub(SUBSCRIPTIONS_MAX);
     subscriptions.truncate(SUBSCRIPTIONS_MAX);

@@ -73,12 +73,12 @@ pub(super) async fn page(visitor: Visitor, Given(asked): Given<Asked>) -> Respon
                     "Channel {channel:?} has no durable {durable:?} of this queue group and client."
                 )
             };
-            let told = (
+            let notice = (
                 "There is no such durable",
                 why.as_str(),
                 "Look for it among the durables: it may have been removed.",
             );
-            return layout::no_page(&visitor, StatusCode::NOT_FOUND, "/durables", told);
+            return layout::no_page(&visitor, StatusCode::NOT_FOUND, "/durables", notice);
         }
         Err(answer) => return answer,
     };

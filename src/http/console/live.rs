@@ -172,7 +172,7 @@ pub(super) fn shown(console: &Inner) -> Markup {
     let (published, delivered) = (line(|it| it.published), line(|it| it.delivered));
     let commits = line(|it| it.commit_ms);
     let last = |values: &[Option<f64>]| values.last().copied().flatten();
-    let told = format!(
+    let summary = format!(
         "The last 15 minutes: {} published and {} delivered per second at the end",
         rate(last(&published)),
         rate(last(&delivered))
@@ -180,7 +180,7 @@ pub(super) fn shown(console: &Inner) -> Markup {
     let commit = last(&commits).map_or_else(|| "–".to_owned(), |ms| format!("{ms:.1} ms"));
     html! {
         figure.live data-live="" {
-            div.plot { (plot::lines(&[("one", &published), ("two", &delivered)], &told)) }
+            div.plot { (plot::lines(&[("one", &published), ("two", &delivered)], &summary)) }
             figcaption.keys {
                 span.one { "published " b data-now="published" { (rate(last(&published))) } " /s" }
                 span.two { "delivered " b data-now="delivered" { (rate(last(&delivered))) } " /s" }

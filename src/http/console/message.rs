@@ -65,8 +65,8 @@ pub(super) async fn page(visitor: Visitor, Given(asked): Given<Asked>) -> Respon
             "The channel holds {} to {}.",
             channel.first_sequence, channel.last_sequence
         );
-        let told = (what.as_str(), why.as_str(), remedy.as_str());
-        return layout::no_page(&visitor, StatusCode::NOT_FOUND, "/channels", told);
+        let notice = (what.as_str(), why.as_str(), remedy.as_str());
+        return layout::no_page(&visitor, StatusCode::NOT_FOUND, "/channels", notice);
     };
     let body = body(&visitor, &asked, message, &takers);
     let title = format!("Message {} of {}", asked.sequence, asked.channel);

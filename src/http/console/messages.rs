@@ -130,12 +130,12 @@ pub(super) async fn page(visitor: Visitor, Given(asked): Given<Asked>) -> Respon
             "Your role is {}: a search would reveal their contents.",
             visitor.role.name()
         );
-        let told = (
+        let notice = (
             "You may not see the contents of messages",
             why.as_str(),
             "Search by sequence, time and publisher, or ask for the role payload-reader.",
         );
-        return layout::no_page(&visitor, StatusCode::FORBIDDEN, "/channels", told);
+        return layout::no_page(&visitor, StatusCode::FORBIDDEN, "/channels", notice);
     }
     let now = Clock.now().wall;
     let read = || Ok::<_, InvalidSearch>((asked.wanted()?, asked.time(now)?, asked.last()?));

@@ -132,19 +132,19 @@ pub(super) fn bar(first: u64, last: u64, marks: &[(&str, u64)]) -> Markup {
         let done = (sequence + 1).saturating_sub(first).min(span);
         u128::from(done) * 1000 / u128::from(span)
     };
-    let told: Vec<String> = marks
+    let description: Vec<String> = marks
         .iter()
         .map(|(name, sequence)| format!("{name} up to {sequence}"))
         .collect();
     html! {
         svg.bar viewBox="0 0 1000 24" preserveAspectRatio="none" role="img"
-            aria-label=(format!("From {first} to {last}: {}", told.join(", "))) {
+            aria-label=(format!("From {first} to {last}: {}", description.join(", "))) {
             rect.rest x="0" y="0" width="1000" height="24" {}
             @for (name, sequence) in marks.iter().rev() {
                 rect.(name.split(' ').next().unwrap_or_default()) x="0" y="0" width=(width(*sequence)) height="24" {}
             }
         }
-        p.note { (first) " to " (last) "; " (told.join(", ")) }
+        p.note { (first) " to " (last) "; " (description.join(", ")) }
     }
 }
 

@@ -8,7 +8,7 @@ const WIDTH: f64 = 1000.0;
 const HEIGHT: f64 = 200.0;
 
 /// Each from zero to the largest.
-pub(super) fn bars(values: &[f64], told: &str) -> Markup {
+pub(super) fn bars(values: &[f64], description: &str) -> Markup {
     let most = values
         .iter()
         .copied()
@@ -17,7 +17,7 @@ pub(super) fn bars(values: &[f64], told: &str) -> Markup {
     let count = u32::try_from(values.len().max(1)).unwrap_or(u32::MAX);
     let width = WIDTH / f64::from(count);
     html! {
-        svg.spark viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) preserveAspectRatio="none" role="img" aria-label=(told) {
+        svg.spark viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) preserveAspectRatio="none" role="img" aria-label=(description) {
             @for (index, value) in (0_u32..).zip(values) {
                 @let height = value / most * (HEIGHT - 4.0);
                 rect x=(format!("{:.1}", f64::from(index) * width + width * 0.1)) y=(format!("{:.1}", HEIGHT - height))
@@ -28,11 +28,11 @@ pub(super) fn bars(values: &[f64], told: &str) -> Markup {
 }
 
 /// A line for each list, all on one scale; where there is no value it is broken.
-pub(super) fn lines(all: &[(&str, &[Option<f64>])], told: &str) -> Markup {
+pub(super) fn lines(all: &[(&str, &[Option<f64>])], description: &str) -> Markup {
     let values = all.iter().flat_map(|(_, values)| values.iter().flatten());
     let most = values.copied().fold(0.0, f64::max).max(f64::MIN_POSITIVE);
     html! {
-        svg.spark viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) preserveAspectRatio="none" role="img" aria-label=(told) {
+        svg.spark viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) preserveAspectRatio="none" role="img" aria-label=(description) {
             @for (class, values) in all {
                 path.(class) d=(path(values, most)) {}
             }

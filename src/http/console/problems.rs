@@ -106,8 +106,8 @@ fn of_roles(roles: &Roles) -> Vec<Problem> {
 
 /// Conditions of the active, as the tables have them, and of this server, as it knows them itself.
 fn of_conditions(facts: &Facts<'_>) -> Vec<Problem> {
-    let told = facts.conditions.iter();
-    let mut found: Vec<Problem> = told
+    let conditions = facts.conditions.iter();
+    let mut found: Vec<Problem> = conditions
         .map(|it| of_condition(&it.kind, &it.reason, "The active says", Harm::Some))
         .collect();
     if !facts.is_active {

@@ -30,12 +30,12 @@ pub(super) async fn page(visitor: Visitor, Given(Wanted { id }): Given<Wanted>) 
         Ok(Some(asked)) => asked,
         Ok(None) => {
             let why = format!("No request {id} is among the last 10,000.");
-            let told = (
+            let notice = (
                 "There is no such request",
                 why.as_str(),
                 "Look for it in the audit.",
             );
-            return layout::no_page(&visitor, StatusCode::NOT_FOUND, "/audit", told);
+            return layout::no_page(&visitor, StatusCode::NOT_FOUND, "/audit", notice);
         }
         Err(answer) => return answer,
     };

@@ -61,26 +61,26 @@ pub(in crate::http) fn streams() -> Router<Source> {
 }
 
 async fn unknown(visitor: Visitor) -> Response {
-    let told = (
+    let notice = (
         "There is no such page",
         "",
         "The links above lead to all that there are.",
     );
-    layout::no_page(&visitor, StatusCode::NOT_FOUND, "-", told)
+    layout::no_page(&visitor, StatusCode::NOT_FOUND, "-", notice)
 }
 
 async fn wrong_method(visitor: Visitor) -> Response {
-    let told = (
+    let notice = (
         "This page is not asked like that",
         "Pages are read with GET, and only forms are sent with POST. Nothing was done.",
         "Go to the page by its links.",
     );
-    layout::no_page(&visitor, StatusCode::METHOD_NOT_ALLOWED, "-", told)
+    layout::no_page(&visitor, StatusCode::METHOD_NOT_ALLOWED, "-", notice)
 }
 
 async fn headers(request: axum::extract::Request, next: Next) -> Response {
-    let told = request.headers().clone();
-    let mut response = behind_proxy(&told, next.run(request)).await;
+    let request_headers = request.headers().clone();
+    let mut response = behind_proxy(&request_headers, next.run(request)).await;
     let all = response.headers_mut();
     let constant = HeaderValue::from_static;
     all.insert(header::CONTENT_SECURITY_POLICY, constant(POLICY));

@@ -20,12 +20,12 @@ pub(super) async fn page(
 ) -> Response {
     let Some(statement) = Statement::find(&name) else {
         let why = format!("No figure is made by a query {name:?}.");
-        let told = (
+        let notice = (
             "There is no such query",
             why.as_str(),
             "docs/cookbook.md has queries for thirty questions.",
         );
-        return layout::no_page(&visitor, StatusCode::NOT_FOUND, "", told);
+        return layout::no_page(&visitor, StatusCode::NOT_FOUND, "", notice);
     };
     let text = statement.text(|name| given.get(name).cloned().unwrap_or_default());
     let body = html! {

@@ -196,8 +196,8 @@ mod tests {
         let hash = format!("pbkdf2-sha256$1${}${}", "00".repeat(16), "11".repeat(32));
         let good = format!("# people\n\nann operator {hash}\n  bob  reader {hash}\n");
         let users = parse(&good).unwrap();
-        let told: Vec<String> = users.iter().map(|user| format!("{user:?}")).collect();
-        assert_eq!(told, ["ann (operator)", "bob (reader)"]);
+        let shown: Vec<String> = users.iter().map(|user| format!("{user:?}")).collect();
+        assert_eq!(shown, ["ann (operator)", "bob (reader)"]);
         for (text, line) in [
             (format!("ann operator {hash}\nann reader {hash}"), 2),
             (format!("\nann king {hash}"), 2),

@@ -79,22 +79,22 @@ pub(super) fn action(visitor: &Visitor, verb: &str, text: &str, given: &[(&str, 
 
 fn refuse(visitor: &Visitor) -> Option<Response> {
     let why = format!("Your role is {}.", visitor.role.name());
-    let told = (
+    let notice = (
         "You may look, but change nothing",
         why.as_str(),
         "Ask an operator, or have the role operator given to you in the file of users.",
     );
     (!visitor.may(Role::Operator))
-        .then(|| layout::no_page(visitor, StatusCode::FORBIDDEN, "", told))
+        .then(|| layout::no_page(visitor, StatusCode::FORBIDDEN, "", notice))
 }
 
 fn no_such(visitor: &Visitor) -> Response {
-    let told = (
+    let notice = (
         "There is no such verb",
         "Nothing was done.",
         "docs/administration.md lists what can be done.",
     );
-    layout::no_page(visitor, StatusCode::NOT_FOUND, "", told)
+    layout::no_page(visitor, StatusCode::NOT_FOUND, "", notice)
 }
 
 pub(super) async fn form(
@@ -133,20 +133,20 @@ fn asked(
             input type="hidden" name="step" value="preview";
             @for field in fields(route) {
                 @let id = format!("field-{}", field.name);
-                @let told = format!("{id}-told");
+                @let hint_id = format!("{id}-told");
                 @let label = field.name.replace('_', " ");
                 @if field.kind == Kind::Flag {
                     div {
                         input type="checkbox" name=(field.name) id=(id) value="true" checked[value(field.name) == "true"]
-                            aria-describedby=(told);
-                        " " label for=(id) { (label) } " " span.note id=(told) { (field.description) }
+                            aria-describedby=(hint_id);
+                        " " label for=(id) { (label) } " " span.note id=(hint_id) { (field.description) }
                     }
                 } @else {
                     label for=(id) { (label) }
                     input type=(if field.kind == Kind::Number { "number" } else { "text" }) name=(field.name) id=(id)
                         value=(value(field.name)) required[field.is_needed] min=[(field.kind == Kind::Number).then_some("0")]
-                        aria-describedby=[(!field.description.is_empty()).then_some(&told)] autocomplete="off";
-                    @if !field.description.is_empty() { span.note id=(told) { (field.description) } }
+                        aria-describedby=[(!field.description.is_empty()).then_some(&hint_id)] autocomplete="off";
+                    @if !field.description.is_empty() { span.note id=(hint_id) { (field.description) } }
                 }
             }
             button type="submit" { "See what it would do" }
@@ -188,12 +188,12 @@ pub(super) async fn act(
     };
     if let Some(field) = sent.with_null() {
         let why = format!("{field} has a null character in it. Nothing was done.");
-        let told = (
+        let notice = (
             "The form cannot be read",
             why.as_str(),
             "Go back, and take it out.",
         );
-        return layout::no_page(&visitor, StatusCode::BAD_REQUEST, "", told);
+        return layout::no_page(&visitor, StatusCode::BAD_REQUEST, "", notice);
     }
     // Whoever leaves meanwhile does not leave a request behind that is carried out at any time later: it is waited for here.
     let acting = match visitor.console() {

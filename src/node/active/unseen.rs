@@ -58,14 +58,14 @@ mod tests {
             first: Sequence(51),
             last: Sequence(150),
         };
-        let told = sentence(&[range("it's")], "stan \"by");
+        let text = sentence(&[range("it's")], "stan \"by");
         let remedy = "SELECT \"stan \"\"by\".messages_are_gone('it''s', 51, 150)";
-        assert!(told.ends_with(remedy), "{told}");
+        assert!(text.ends_with(remedy), "{text}");
 
         let many: Vec<UnseenRange> = (0..9).map(|number| range(&format!("c{number}"))).collect();
-        let told = sentence(&many, "stanby");
-        assert!(told.contains("c4, messages"), "{told}");
-        assert!(!told.contains("c5"), "{told}");
-        assert!(told.contains("of 4 other channels"), "{told}");
+        let text = sentence(&many, "stanby");
+        assert!(text.contains("c4, messages"), "{text}");
+        assert!(!text.contains("c5"), "{text}");
+        assert!(text.contains("of 4 other channels"), "{text}");
     }
 }

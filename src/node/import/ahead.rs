@@ -95,9 +95,9 @@ impl Import {
                 self.open_former(&mut findings, tasks).await?
             }
         };
-        let told = self.told(&mut former, &mut findings).await;
+        let info = self.read_server_info(&mut former, &mut findings).await;
         former.close().await;
-        told.map(drop)
+        info.map(drop)
     }
 
     /// Returns with the former store when everybody has let go of it.

@@ -48,16 +48,16 @@ impl Import {
         tasks: &TaskTracker,
         findings: &mut Findings,
     ) -> Result<Ground, Error> {
-        let told = self.told(former, findings).await?;
+        let info = self.read_server_info(former, findings).await?;
         let problems = &mut findings.problems;
         let mut busy = Vec::new();
-        if told.discover != **self.subjects.discover() {
+        if info.discover != **self.subjects.discover() {
             problems.add(format!(
                 "clients of the former server connect by subject {:?}, and with these flags a server would listen on {:?}; \
                  give --discover-prefix {}, here and to the servers",
-                told.discover,
+                info.discover,
                 self.subjects.discover(),
-                discover_prefix(&told.discover, &self.cluster_id)
+                discover_prefix(&info.discover, &self.cluster_id)
             ));
         }
         let (lock, runs) = match former {
@@ -66,7 +66,7 @@ impl Import {
             // It is what is read from.
             Opened::Running(_) => {
                 return Ok(Ground {
-                    info: self.server_info(&told),
+                    info: self.server_info(&info),
                     lock: StoreLock::default(),
                     busy,
                 });
@@ -92,7 +92,7 @@ impl Import {
             )),
         }
         Ok(Ground {
-            info: self.server_info(&told),
+            info: self.server_info(&info),
             lock,
             busy,
         })

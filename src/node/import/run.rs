@@ -240,18 +240,18 @@ impl Import {
         Ok(holder.map(|it| it.name))
     }
 
-    pub(super) fn server_info(&self, told: &crate::former::records::ServerInfo) -> ServerInfo {
-        let told = told.clone();
+    pub(super) fn server_info(&self, former: &crate::former::records::ServerInfo) -> ServerInfo {
+        let former = former.clone();
         ServerInfo {
-            cluster_id: told.cluster_id,
-            discover_prefix: told.discover,
-            publish_prefix: told.publish,
-            subscribe_subject: told.subscribe,
-            unsubscribe_subject: told.unsubscribe,
-            close_subscription_subject: told
+            cluster_id: former.cluster_id,
+            discover_prefix: former.discover,
+            publish_prefix: former.publish,
+            subscribe_subject: former.subscribe,
+            unsubscribe_subject: former.unsubscribe,
+            close_subscription_subject: former
                 .close_subscription
                 .unwrap_or_else(|| self.subjects.close_subscription().to_string()),
-            close_subject: told.close,
+            close_subject: former.close,
             ack_prefix: self.subjects.ack_prefix().to_string(),
         }
     }

@@ -102,19 +102,19 @@ impl Import {
     }
 
     /// What clients of the former server were given. Fails unless it is one of this cluster.
-    pub(super) async fn told(
+    pub(super) async fn read_server_info(
         &self,
         former: &mut Opened,
         findings: &mut Findings,
     ) -> Result<ServerInfo, Error> {
-        let (told, files) = match former {
+        let (info, files) = match former {
             Opened::Tables(former) => {
-                let told = former.server_info(&self.cluster_id).await;
-                return told.map_err(Error::Former);
+                let info = former.server_info(&self.cluster_id).await;
+                return info.map_err(Error::Former);
             }
             Opened::Files(files) => {
-                let told = files.server_info(findings).map_err(Error::Former)?;
-                (told.unwrap_or_else(|| self.usual_info()), &**files)
+                let info = files.server_info(findings).map_err(Error::Former)?;
+                (info.unwrap_or_else(|| self.usual_info()), &**files)
             }
             Opened::Raft(cluster) => (cluster.node.info.clone(), &cluster.node.files),
             Opened::Running(running) => {
@@ -123,19 +123,19 @@ impl Import {
             }
         };
         let root = files.root().display();
-        if told.cluster_id != self.cluster_id {
+        if info.cluster_id != self.cluster_id {
             return Err(Error::Former(store::Error::Refused(format!(
                 "{root}: it is the store of cluster ID {:?}, and {:?} was asked for; give --cluster-id {}",
-                told.cluster_id, self.cluster_id, told.cluster_id
+                info.cluster_id, self.cluster_id, info.cluster_id
             ))));
         }
-        if let (Some(node), Source::Files { .. }) = (&told.node, &self.from) {
+        if let (Some(node), Source::Files { .. }) = (&info.node, &self.from) {
             return Err(Error::OfRaft(format!(
                 "{root}: it is the store of {node:?}, a node of a Raft cluster, whose clients and subscriptions are in its \
                  log; import it by `stanby import --from raft:DIR1,DIR2,DIR3` with the directories of all nodes"
             )));
         }
-        Ok(told)
+        Ok(info)
     }
 
     /// As a former server of this cluster ID would have written it.

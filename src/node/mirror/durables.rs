@@ -137,8 +137,8 @@ async fn place(stream: &Stream, of: &str, name: &str, floor: u64) -> Result<(), 
 /// Where in the stream the first copy of a later message is; behind its end when there is none. What limits dropped, they
 /// dropped at the front.
 async fn first_above(stream: &Stream, of: &str, floor: u64) -> Result<u64, Error> {
-    let told = stream.get_info().await;
-    let state = told.map_err(|error| no_answer(of, &error))?.state;
+    let info = stream.get_info().await;
+    let state = info.map_err(|error| no_answer(of, &error))?.state;
     let (mut low, mut high) = (state.first_sequence.max(1), state.last_sequence + 1);
     while low < high {
         let middle = low + (high - low) / 2;

@@ -119,7 +119,7 @@ impl Mirror {
         let context = self.jetstream().await?;
         let (mut last_told, mut done) = (String::new(), Done::default());
         loop {
-            let told = match self.round(&store, &context, &mut done).await {
+            let report = match self.round(&store, &context, &mut done).await {
                 Ok(standings) => {
                     let refused = standings.iter().filter_map(|it| it.refused.as_deref());
                     let refused: Vec<&str> = refused.collect();
@@ -137,10 +137,10 @@ impl Mirror {
                 Err(error) if !self.once && error.may_pass() => error.to_string(),
                 Err(error) => return Err(error),
             };
-            if !told.is_empty() && last_told != told {
-                on_failure(&told);
+            if !report.is_empty() && last_told != report {
+                on_failure(&report);
             }
-            last_told = told;
+            last_told = report;
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -228,13 +228,13 @@ impl Mirror {
         if !version.is_usable() {
             return Err(Error::Refused(format!("schema {} {version}", self.schema)));
         }
-        let told = store.server_info().await?.ok_or_else(|| {
+        let info = store.server_info().await?.ok_or_else(|| {
             let schema = &self.schema;
             Error::Refused(format!(
                 "no server has ever served from schema {schema}: there is nothing to mirror"
             ))
         })?;
-        let store = store.with_keys(Keyring::new(&self.encryption, &told.cluster_id));
+        let store = store.with_keys(Keyring::new(&self.encryption, &info.cluster_id));
         store.check_keys().await?;
         Ok(store)
     }

@@ -117,14 +117,14 @@ pub(super) async fn standing(
 }
 
 async fn fed(stream: &Stream, name: &str, channel: &str) -> Result<(Feed, u64), Error> {
-    let told = stream.get_info().await;
-    let told = told.map_err(|error| no_answer(name, &error))?;
+    let info = stream.get_info().await;
+    let info = info.map_err(|error| no_answer(name, &error))?;
     let fed = Feed {
         channel: channel.to_owned(),
         stream: name.to_owned(),
-        created: told.created.unix_timestamp_nanos().to_string(),
+        created: info.created.unix_timestamp_nanos().to_string(),
     };
-    Ok((fed, told.state.last_sequence))
+    Ok((fed, info.state.last_sequence))
 }
 
 fn is_copy(headers: Option<&async_nats::HeaderMap>, channel: &str) -> bool {
@@ -134,8 +134,8 @@ fn is_copy(headers: Option<&async_nats::HeaderMap>, channel: &str) -> bool {
 
 /// Behind the end of the stream where all of it are copies.
 async fn first_of_others(stream: &Stream, name: &str, channel: &str) -> Result<u64, Error> {
-    let told = stream.get_info().await;
-    let state = told.map_err(|error| no_answer(name, &error))?.state;
+    let info = stream.get_info().await;
+    let state = info.map_err(|error| no_answer(name, &error))?.state;
     let (mut low, mut high) = (state.first_sequence.max(1), state.last_sequence + 1);
     while low < high {
         let middle = low + (high - low) / 2;

@@ -100,22 +100,22 @@ impl Target {
 
     async fn read(&mut self, stream: &Stream) -> Result<(), Error> {
         let name = &self.names.stream;
-        let told = stream.get_info().await;
-        let told = told.map_err(|error| no_answer(name, &error))?;
-        if told.config.subjects != [self.names.subject.clone()] {
+        let info = stream.get_info().await;
+        let info = info.map_err(|error| no_answer(name, &error))?;
+        if info.config.subjects != [self.names.subject.clone()] {
             return Err(Error::Refused(format!(
                 "stream {name:?} is not one for channel {:?}: its subjects are {:?}; name another one with --stream-of \
                  CHANNEL=STREAM",
-                self.channel, told.config.subjects
+                self.channel, info.config.subjects
             )));
         }
-        self.length = told.state.last_sequence;
+        self.length = info.state.last_sequence;
         if self.length == 0 {
             self.copied = 0;
             return Ok(());
         }
-        let description = told.config.description.unwrap_or_default();
-        if told.state.messages == 0 {
+        let description = info.config.description.unwrap_or_default();
+        if info.state.messages == 0 {
             // All of it grew too old. A note of another length is older than the last copy.
             let noted = noted(&description).filter(|(length, _)| *length == self.length);
             if let Some((_, copied)) = noted {

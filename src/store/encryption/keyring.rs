@@ -142,10 +142,10 @@ impl Keyring {
         epoch: Epoch,
         found: Found,
     ) -> Result<Option<Sealer>, Error> {
-        let told = |error: tokio_postgres::Error| DatabaseError::of_session(url, &error);
+        let failed = |error: tokio_postgres::Error| DatabaseError::of_session(url, &error);
         let Some(secret) = self.inner.encryption.key.clone() else {
             if found.total > 0 {
-                tables::forget(client).await.map_err(told)?;
+                tables::forget(client).await.map_err(failed)?;
             }
             return Ok(None);
         };
@@ -181,9 +181,9 @@ impl Keyring {
         row.wrapped_key = operator.wrap(&self.purpose(row.epoch, &row.cipher), &bytes)?;
         tables::begin(client, &operator.row, &wrapped_anew, &row)
             .await
-            .map_err(told)?;
+            .map_err(failed)?;
         if total > TERMS_OF_NOTE {
-            tables::forget(client).await.map_err(told)?;
+            tables::forget(client).await.map_err(failed)?;
         }
         tracing::info!(
             key = operator.row.number,

@@ -100,14 +100,14 @@ impl RaftNode {
             .map_err(|error| unreadable(&path, &error))?;
         let log = Bolt::open(opened).map_err(|why| refused(&path, &why))?;
         let snapshot = newest_snapshot(&directory.join(SNAPSHOTS), findings)?;
-        let told = snapshot.as_ref().map(|(meta, _)| meta);
-        let mut history = History::over(told.map(|meta| (meta.index, meta.term)));
+        let meta = snapshot.as_ref().map(|(meta, _)| meta);
+        let mut history = History::over(meta.map(|meta| (meta.index, meta.term)));
         let mut node = Self {
             files,
             info,
             log,
             _lock: lock,
-            last: told.map_or((0, 0), |meta| (meta.term, meta.index)),
+            last: meta.map_or((0, 0), |meta| (meta.term, meta.index)),
             history: History::default(),
             directory,
             snapshot,

@@ -94,7 +94,7 @@ impl FormerTables {
         })
     }
 
-    fn told(&self, error: &sqlx::Error) -> Error {
+    fn to_error(&self, error: &sqlx::Error) -> Error {
         match self {
             Self::Postgres { url, .. } => DatabaseError::of_pool(url, error).into(),
             Self::MySql(url) => of_mysql(url, error),
@@ -125,7 +125,7 @@ impl Connection {
                 let connected =
                     connected.map_err(|_| DatabaseError::of_timeout(url, "connecting"))?;
                 let session = Session::Postgres {
-                    connection: Box::new(connected.map_err(|error| place.told(&error))?),
+                    connection: Box::new(connected.map_err(|error| place.to_error(&error))?),
                     _bridge: Box::new(bridge),
                 };
                 // Between two reads it may be silent for as long as writing takes. What may not be seen is an error, never a row
@@ -143,7 +143,7 @@ impl Connection {
                     let why = "did not answer in time (connecting)";
                     Error::Unavailable(format!("MySQL at {} {why}", url.address))
                 })?;
-                let connection = connected.map_err(|error| place.told(&error))?;
+                let connection = connected.map_err(|error| place.to_error(&error))?;
                 let settings = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ;
                     SET SESSION wait_timeout = 86400, SESSION net_write_timeout = 86400";
                 (Session::MySql(Box::new(connection)), settings.to_owned())
@@ -166,7 +166,7 @@ impl Connection {
             }
             Session::MySql(connection) => statements.execute(&mut **connection).await.map(drop),
         };
-        done.map_err(|error| self.place.told(&error))
+        done.map_err(|error| self.place.to_error(&error))
     }
 
     /// From here on everything is read as of one moment.
@@ -194,7 +194,7 @@ impl Connection {
                     query = query.bind(*argument);
                 }
                 let rows = query.fetch(&mut **connection).map_ok(Cells::Postgres);
-                rows.map_err(|error| place.told(&error)).boxed()
+                rows.map_err(|error| place.to_error(&error)).boxed()
             }
             Session::MySql(connection) => {
                 let mut query = sqlx::query(AssertSqlSafe(for_mysql(statement)));
@@ -202,7 +202,7 @@ impl Connection {
                     query = query.bind(*argument);
                 }
                 let rows = query.fetch(&mut **connection).map_ok(Cells::MySql);
-                rows.map_err(|error| place.told(&error)).boxed()
+                rows.map_err(|error| place.to_error(&error)).boxed()
             }
         }
     }
@@ -272,7 +272,7 @@ impl Connection {
                 query.execute(&mut **connection).await.map(drop)
             }
         };
-        done.map_err(|error| place.told(&error))
+        done.map_err(|error| place.to_error(&error))
     }
 
     pub(super) async fn first(&mut self, statement: &'static str) -> Result<Option<Cells>, Error> {
@@ -297,7 +297,7 @@ impl Connection {
                 .bind(tables)
                 .fetch_all(&mut **connection)
                 .await;
-            return found.map_err(|error| self.place.told(&error));
+            return found.map_err(|error| self.place.to_error(&error));
         }
         let all = "SELECT lower(table_name) FROM information_schema.tables WHERE table_schema = database()";
         let mut rows = self.rows(all, &[]);
@@ -417,7 +417,7 @@ fn for_mysql(statement: &str) -> String {
 
 fn of_mysql(url: &MySqlUrl, error: &sqlx::Error) -> Error {
     let place = &url.address;
-    let sqlx::Error::Database(told) = error else {
+    let sqlx::Error::Database(refusal) = error else {
         let text = format!("MySQL at {place}: {error}");
         return if matches!(error, sqlx::Error::Tls(_)) {
             Error::Refused(format!(
@@ -429,10 +429,10 @@ fn of_mysql(url: &MySqlUrl, error: &sqlx::Error) -> Error {
             Error::Refused(text)
         };
     };
-    let number = told
+    let number = refusal
         .try_downcast_ref::<MySqlDatabaseError>()
         .map_or(0, MySqlDatabaseError::number);
-    let text = format!("MySQL at {place}: {}", told.message());
+    let text = format!("MySQL at {place}: {}", refusal.message());
     match number {
         // ER_DBACCESS_DENIED, ER_ACCESS_DENIED, ER_BAD_DB, ER_TABLEACCESS_DENIED, ER_COLUMNACCESS_DENIED
         1044 | 1045 | 1049 | 1142 | 1143 | 1698 => Error::Refused(format!(

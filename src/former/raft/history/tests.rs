@@ -74,11 +74,11 @@ fn nodes_of_one_cluster_have_the_same_entries_but_for_those_that_were_never_comm
 #[test]
 fn logs_of_two_clusters_are_told_by_an_entry_that_differs() {
     let one = log(1, &[(1, "-"), (2, "a"), (2, "b")]);
-    let told = conflict(&one, &log(1, &[(1, "-"), (2, "a"), (2, "x")]));
+    let reason = conflict(&one, &log(1, &[(1, "-"), (2, "a"), (2, "x")]));
     let expected = "entry 3 of term 2 is not the same in their logs";
-    assert_eq!(told.as_deref(), Some(expected));
-    let told = conflict(&one, &log(2, &[(3, "a"), (2, "b")]));
-    assert!(told.unwrap().contains("entry 2 before it"));
+    assert_eq!(reason.as_deref(), Some(expected));
+    let reason = conflict(&one, &log(2, &[(3, "a"), (2, "b")]));
+    assert!(reason.unwrap().contains("entry 2 before it"));
 }
 
 #[test]

@@ -117,9 +117,9 @@ impl Walk {
 
 /// A log that says something else of a message is not one of the cluster that the store is of.
 fn contradiction(channel: &Planned<'_>, sequence: u64, record: &Bytes) -> Option<String> {
-    let told = channel.expected.iter();
-    let mut told = told.filter(|it| it.message.sequence == sequence);
-    let other = told.find(|it| {
+    let expected = channel.expected.iter();
+    let mut expected = expected.filter(|it| it.message.sequence == sequence);
+    let other = expected.find(|it| {
         let stored = delivery(record.clone());
         stored.is_ok_and(|stored| stored.published_at != it.message.at)
     })?;
