@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::core::admin::Complaint;
-pub use crate::store::look::{DeadLetter, Letters, Policy};
+pub use crate::store::look::{DeadLetter, DeadLetterFilter, Policy};
 use crate::store::requests::Progress;
 use crate::store::{Error, Store};
 
@@ -114,7 +114,10 @@ impl Desk {
     }
 
     /// Rows of view `dead_letter_status`, by channel and sequence.
-    pub async fn dead_letters(&self, which: Letters<'_>) -> Result<Vec<DeadLetter>, AdminError> {
+    pub async fn dead_letters(
+        &self,
+        which: DeadLetterFilter<'_>,
+    ) -> Result<Vec<DeadLetter>, AdminError> {
         let store = self.store.get().ok_or(AdminError::Starting)?;
         let _place = self.places.try_acquire().map_err(|_| AdminError::Busy)?;
         ensure_known(store, which.channel).await?;

@@ -12,7 +12,7 @@ use super::show;
 #[derive(Debug, Subcommand)]
 pub enum DlqCommand {
     /// List dead letters: where each comes from, how often it was delivered, and why it was refused
-    List(show::letters::ListArgs),
+    List(show::dead_letters::ListArgs),
     /// Publish dead letters again to their origin: the given ones, or all that were not yet
     Redrive(RedriveArgs),
 }
@@ -35,7 +35,7 @@ pub struct RedriveArgs {
 
 pub async fn run(command: &DlqCommand) -> Result<ExitCode, Failure> {
     match command {
-        DlqCommand::List(args) => show::letters::list(args).await,
+        DlqCommand::List(args) => show::dead_letters::list(args).await,
         DlqCommand::Redrive(args) => {
             let which = &args.which;
             let arguments = json!({

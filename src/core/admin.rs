@@ -10,15 +10,15 @@
 //! |---|---|
 //! | `channel create`, `channel limits`, `channel purge`, `channel delete` | `channel` |
 //! | `message republish`, `message delete` | `message` |
-//! | `dlq redrive` | `letters` |
+//! | `dlq redrive` | `dead_letters` |
 //! | `durable seek`, `pause`, `resume`, `ack`, `skip`, `remove` | `durable`, `settle` |
 //! | `client kick`, `step-down` | `client` |
 
 mod arguments;
 mod channel;
 mod client;
+mod dead_letters;
 mod durable;
-mod letters;
 mod message;
 mod settle;
 
@@ -28,8 +28,8 @@ use std::time::Duration;
 use bytestring::ByteString;
 
 use self::arguments::Arguments;
+use self::dead_letters::Redrive;
 use self::durable::Found;
-use self::letters::Redrive;
 use super::broker::Broker;
 use super::deadlines::Timer;
 use super::ids::{ChannelId, PositionId, Sequence};
@@ -173,7 +173,7 @@ enum Stage {
     /// The messages are being read.
     Read(ChannelId),
     /// Rows of dead letters of the channel are being read, and then their messages.
-    Letters(ChannelId),
+    DeadLetters(ChannelId),
     LettersMessages(ChannelId),
     /// Messages are being settled, from this sequence on.
     Settle(Found, Sequence),
@@ -393,9 +393,9 @@ impl Broker {
                 Some((_, loaded)) => self.messages_read(row, &mut arguments, channel, loaded),
                 None => Ok(Step::Wait(Stage::Read(channel))),
             },
-            Stage::Letters(channel) => match self.admin.answer.take() {
+            Stage::DeadLetters(channel) => match self.admin.answer.take() {
                 Some((_, loaded)) => self.letters_read(row, &mut arguments, channel, loaded),
-                None => Ok(Step::Wait(Stage::Letters(channel))),
+                None => Ok(Step::Wait(Stage::DeadLetters(channel))),
             },
             Stage::LettersMessages(channel) => match self.admin.answer.take() {
                 Some((_, loaded)) => {

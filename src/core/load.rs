@@ -8,7 +8,7 @@ use super::gone::GoneRange;
 use super::ids::{ChannelId, LoadId, Sequence};
 use super::message::Message;
 use super::outbox::{OutboxId, OutboxPage};
-use super::policy::{Letter, Policy};
+use super::policy::{Policy, StoredDeadLetter};
 use super::ranges::Ranges;
 use super::time::Timestamp;
 
@@ -35,7 +35,7 @@ impl Load {
                 *rows = messages.min(*rows);
                 *bytes = bytes_max.min(*bytes);
             }
-            Want::Letters { rows, .. } => *rows = messages.min(*rows),
+            Want::DeadLetters { rows, .. } => *rows = messages.min(*rows),
             Want::FirstSince(_) | Want::Gone | Want::Policies | Want::Requests { .. } => {}
         }
         load
@@ -83,7 +83,7 @@ pub enum Want {
     Policies,
     /// Up to `rows` dead letters in `first..=last` that are there, in order: those that were never redriven, or with
     /// `again` all but those that this request has redriven.
-    Letters {
+    DeadLetters {
         first: Sequence,
         last: Sequence,
         again: Option<RequestId>,
@@ -115,7 +115,7 @@ pub enum Loaded {
     Gone(Vec<GoneRange>),
     Outbox(OutboxPage),
     Policies(Vec<Policy>),
-    Letters(Vec<Letter>),
+    DeadLetters(Vec<StoredDeadLetter>),
     Requests(RequestPage),
 }
 

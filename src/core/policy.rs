@@ -74,7 +74,7 @@ pub struct DeadLetter {
 
 /// A dead letter that is there, as a redrive finds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Letter {
+pub struct StoredDeadLetter {
     pub sequence: Sequence,
     /// Where it was published; a name that is none where somebody has changed it by hand.
     pub origin: ByteString,

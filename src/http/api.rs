@@ -28,7 +28,7 @@ use self::problem::{Problem, problem};
 use self::routes::{ROUTES, Route};
 use self::token::Guard;
 use super::view::Source;
-use crate::administration::{AdminError, Desk, Letters, Request};
+use crate::administration::{AdminError, DeadLetterFilter, Desk, Request};
 
 /// The most bytes of the body of a request.
 const BODY_BYTES_MAX: usize = 64 << 10;
@@ -276,7 +276,7 @@ async fn dead_letters(
             problem(StatusCode::BAD_REQUEST, rejection.body_text())
                 .hint("It takes channel, waiting (true or false), after (a sequence) and limit.")
         })?;
-        let which = Letters {
+        let which = DeadLetterFilter {
             channel: &listed.channel,
             waiting: listed.waiting,
             after: listed.after,

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
+use super::dead_letters;
 use super::encryption::{OVERHEAD, Opener};
 use super::error::{Error, Fault};
 use super::gone;
-use super::letters;
 use super::policies;
 use super::row_by_row;
 use super::rows::Reading;
@@ -138,9 +138,9 @@ pub(super) async fn load(
         }
         Want::Gone => Ok(Loaded::Gone(gone::unsettled(source).await?)),
         Want::Policies => Ok(Loaded::Policies(policies::all(source).await?)),
-        Want::Letters { .. } => {
-            let page = letters::page(source, load.channel, &load.want).await?;
-            Ok(Loaded::Letters(page))
+        Want::DeadLetters { .. } => {
+            let page = dead_letters::page(source, load.channel, &load.want).await?;
+            Ok(Loaded::DeadLetters(page))
         }
         Want::Outbox { .. } | Want::Requests { .. } => {
             let why = "what is asked for in SQL is not read on the leader session";
@@ -176,7 +176,7 @@ async fn with_gone(
         | Want::Oldest { .. }
         | Want::Gone
         | Want::Policies
-        | Want::Letters { .. }
+        | Want::DeadLetters { .. }
         | Want::Outbox { .. }
         | Want::Requests { .. } => {
             return Ok(page);
@@ -209,7 +209,7 @@ pub(super) async fn read_row_by_row(
         | Want::Oldest { .. }
         | Want::Gone
         | Want::Policies
-        | Want::Letters { .. }
+        | Want::DeadLetters { .. }
         | Want::Outbox { .. }
         | Want::Requests { .. } => {
             return self::load(source, load, opener).await;

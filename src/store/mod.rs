@@ -9,6 +9,7 @@
 
 mod ack_secret;
 mod copy;
+mod dead_letters;
 pub mod encryption;
 mod error;
 mod feed;
@@ -20,7 +21,6 @@ mod high_water_marks;
 mod identifier;
 mod import;
 mod imports;
-mod letters;
 mod load;
 pub mod look;
 pub mod measure;

@@ -235,7 +235,7 @@ impl Store {
         let what = match load.want {
             Want::Policies => "reading policies",
             Want::Gone => "reading what is gone",
-            Want::Letters { .. } => "reading dead letters",
+            Want::DeadLetters { .. } => "reading dead letters",
             Want::Range { .. }
             | Want::Exactly { .. }
             | Want::FirstSince(_)

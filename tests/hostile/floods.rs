@@ -89,7 +89,7 @@ fn subscribes_that_wait_for_the_store_are_bounded() {
             Want::Exactly { .. }
             | Want::Oldest { .. }
             | Want::Policies
-            | Want::Letters { .. }
+            | Want::DeadLetters { .. }
             | Want::Outbox { .. }
             | Want::Requests { .. } => {
                 panic!("nobody needs {load:?}")

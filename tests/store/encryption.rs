@@ -121,7 +121,7 @@ impl Term {
             | Loaded::Gone(_)
             | Loaded::Outbox(_)
             | Loaded::Policies(_)
-            | Loaded::Letters(_)
+            | Loaded::DeadLetters(_)
             | Loaded::Requests(_)) => {
                 panic!("{other:?}")
             }
@@ -212,7 +212,7 @@ async fn limits_count_what_was_published_and_not_what_encryption_adds() {
             | Loaded::Gone(_)
             | Loaded::Outbox(_)
             | Loaded::Policies(_)
-            | Loaded::Letters(_)
+            | Loaded::DeadLetters(_)
             | Loaded::Requests(_)) => {
                 panic!("{other:?}")
             }

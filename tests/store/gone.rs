@@ -213,7 +213,7 @@ async fn a_read_tells_what_of_its_holes_is_noted_and_nothing_of_the_others() {
         | Loaded::Gone(_)
         | Loaded::Outbox(_)
         | Loaded::Policies(_)
-        | Loaded::Letters(_)
+        | Loaded::DeadLetters(_)
         | Loaded::Requests(_)) => {
             panic!("{other:?}")
         }

@@ -82,7 +82,7 @@ async fn load(fixture: &Fixture, want: Want) -> (Vec<u64>, Vec<(u64, String)>, u
         | Loaded::Gone(_)
         | Loaded::Outbox(_)
         | Loaded::Policies(_)
-        | Loaded::Letters(_)
+        | Loaded::DeadLetters(_)
         | Loaded::Requests(_)) => {
             panic!("{other:?}")
         }

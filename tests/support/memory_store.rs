@@ -261,12 +261,12 @@ impl MemoryStore {
                 *payload_bytes,
             )),
             Want::Policies => Loaded::Policies(self.policies.clone()),
-            Want::Letters {
+            Want::DeadLetters {
                 first,
                 last,
                 again,
                 rows,
-            } => Loaded::Letters(self.letters(load.channel, (*first, *last), *again, *rows)),
+            } => Loaded::DeadLetters(self.letters(load.channel, (*first, *last), *again, *rows)),
             Want::Requests { rows } => Loaded::Requests(self.request_page(*rows)),
             Want::Gone => {
                 let ranges = self.rows.gone.iter().copied();

@@ -2,9 +2,9 @@
 
 pub(super) mod channels;
 pub(super) mod clients;
+pub(super) mod dead_letters;
 pub(super) mod durables;
 mod grid;
-pub(super) mod letters;
 pub(super) mod look;
 pub(super) mod messages;
 pub(super) mod pages;

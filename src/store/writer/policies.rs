@@ -79,14 +79,14 @@ pub(super) struct Columns<'a> {
     reasons: Vec<&'a str>,
     given_up: Vec<bool>,
     awaited: Vec<bool>,
-    letters: Keys,
+    dead_letters: Keys,
     origins: Vec<&'a str>,
     origin_sequences: Vec<i64>,
     durables: Vec<Option<&'a str>>,
     groups: Vec<Option<&'a str>>,
-    letter_deliveries: Vec<i64>,
-    letter_reasons: Vec<&'a str>,
-    letter_replies: Vec<&'a str>,
+    dead_letter_deliveries: Vec<i64>,
+    dead_letter_reasons: Vec<&'a str>,
+    dead_letter_replies: Vec<&'a str>,
     redriven: Keys,
     redriven_by: Vec<i64>,
     dropped: Vec<&'a str>,
@@ -115,15 +115,17 @@ impl<'a> Columns<'a> {
             keys.sequence.push(int8(sequence.0));
         }
         for (channel, sequence, letter) in &batch.dead_letters {
-            columns.letters.number.push(int8(channel.0));
-            columns.letters.sequence.push(int8(sequence.0));
+            columns.dead_letters.number.push(int8(channel.0));
+            columns.dead_letters.sequence.push(int8(sequence.0));
             columns.origins.push(letter.origin.as_str());
             columns.origin_sequences.push(int8(letter.sequence.0));
             columns.durables.push(letter.durable.as_deref());
             columns.groups.push(letter.queue_group.as_deref());
-            columns.letter_deliveries.push(letter.deliveries.into());
-            columns.letter_reasons.push(&letter.reason);
-            columns.letter_replies.push(&letter.reply);
+            columns
+                .dead_letter_deliveries
+                .push(letter.deliveries.into());
+            columns.dead_letter_reasons.push(&letter.reason);
+            columns.dead_letter_replies.push(&letter.reply);
         }
         for (&(channel, sequence), request) in &batch.redriven {
             columns.redriven.number.push(int8(channel.0));
@@ -160,17 +162,17 @@ impl<'a> Columns<'a> {
             ];
             pipeline.add(&statements.count, parameters, PART, None);
         }
-        if !self.letters.number.is_empty() {
+        if !self.dead_letters.number.is_empty() {
             let parameters: Parameters<'_> = vec![
-                &self.letters.number,
-                &self.letters.sequence,
+                &self.dead_letters.number,
+                &self.dead_letters.sequence,
                 &self.origins,
                 &self.origin_sequences,
                 &self.durables,
                 &self.groups,
-                &self.letter_deliveries,
-                &self.letter_reasons,
-                &self.letter_replies,
+                &self.dead_letter_deliveries,
+                &self.dead_letter_reasons,
+                &self.dead_letter_replies,
             ];
             pipeline.add(&statements.bury, parameters, "dead letters", None);
         }

@@ -50,7 +50,7 @@ impl World {
                 Want::Oldest { first, .. } => format!("read the oldest from {first}"),
                 Want::Gone => "read what is gone".to_owned(),
                 Want::Policies => "read the policies".to_owned(),
-                Want::Letters { first, .. } => format!("read dead letters from {first}"),
+                Want::DeadLetters { first, .. } => format!("read dead letters from {first}"),
                 Want::Outbox { .. } => "read the outbox".to_owned(),
                 Want::Requests { .. } => "read requests".to_owned(),
             });

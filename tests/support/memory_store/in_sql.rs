@@ -4,7 +4,7 @@ use stanby::core::admin::{RequestChange, RequestId, RequestPage, RequestRow};
 use stanby::core::batch::Batch;
 use stanby::core::ids::{ChannelId, PositionId, Sequence};
 use stanby::core::outbox::{OutboxId, OutboxPage, OutboxRow};
-use stanby::core::policy::Letter;
+use stanby::core::policy::StoredDeadLetter;
 use stanby::core::sql_acks::{AckId, AckRow, Verdict};
 use stanby::core::time::Timestamp;
 
@@ -205,7 +205,7 @@ impl MemoryStore {
         (first, last): (Sequence, Sequence),
         again: Option<RequestId>,
         rows: usize,
-    ) -> Vec<Letter> {
+    ) -> Vec<StoredDeadLetter> {
         let letters = self.dead_letters.iter().filter(|(id, sequence, _)| {
             let by = self.redriven.get(&(*id, *sequence));
             *id == channel
@@ -214,7 +214,7 @@ impl MemoryStore {
         });
         let letters = letters.filter_map(|(id, sequence, letter)| {
             let (_, message) = self.messages.get(&(*id, *sequence))?;
-            Some(Letter {
+            Some(StoredDeadLetter {
                 sequence: *sequence,
                 origin: letter.origin.as_str().into(),
                 reply: letter.reply.clone(),

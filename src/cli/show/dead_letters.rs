@@ -9,7 +9,7 @@ use super::{Column, Grid, or_dash, shown, width};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::status::read_failure;
-use crate::store::look::{DeadLetter, Letters};
+use crate::store::look::{DeadLetter, DeadLetterFilter};
 
 #[derive(Args, Debug)]
 pub struct ListArgs {
@@ -44,7 +44,7 @@ pub(in crate::cli) async fn list(args: &ListArgs) -> Result<ExitCode, Failure> {
         if !args.channel.is_empty() {
             find_channel(&store, &args.channel).await?;
         }
-        let which = Letters {
+        let which = DeadLetterFilter {
             channel: &args.channel,
             waiting: args.waiting,
             after: args.after,

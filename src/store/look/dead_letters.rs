@@ -28,7 +28,7 @@ pub struct DeadLetter {
 
 /// Which ones.
 #[derive(Clone, Copy, Debug)]
-pub struct Letters<'a> {
+pub struct DeadLetterFilter<'a> {
     /// Empty: all channels.
     pub channel: &'a str,
     /// Only those that were never published again.
@@ -38,7 +38,7 @@ pub struct Letters<'a> {
     pub count: u32,
 }
 
-const LETTERS: &str = concat!(
+const DEAD_LETTERS: &str = concat!(
     "SELECT channel, sequence, origin_channel, origin_sequence, durable_name AS durable, queue_group, deliveries, reason,
         size_bytes, publisher, ",
     iso!("dead_since"),
@@ -52,13 +52,16 @@ const LETTERS: &str = concat!(
 
 impl Store {
     /// By channel and sequence.
-    pub async fn dead_letters(&self, which: Letters<'_>) -> Result<Vec<DeadLetter>, Error> {
+    pub async fn dead_letters(
+        &self,
+        which: DeadLetterFilter<'_>,
+    ) -> Result<Vec<DeadLetter>, Error> {
         let given = [
             Given::Text(which.channel),
             Given::Number(i64::try_from(which.after).unwrap_or(i64::MAX)),
             Given::Number(which.waiting.into()),
             Given::Number(which.count.into()),
         ];
-        self.look(LETTERS, &given).await
+        self.look(DEAD_LETTERS, &given).await
     }
 }

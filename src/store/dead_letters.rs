@@ -8,10 +8,10 @@ use super::rows::Reading;
 use super::source::{Line, Parameter, Source};
 use crate::core::ids::ChannelId;
 use crate::core::load::Want;
-use crate::core::policy::Letter;
+use crate::core::policy::StoredDeadLetter;
 
 /// The columns of letters that are there.
-macro_rules! letters {
+macro_rules! dead_letters {
     ($which:literal) => {
         concat!(
             "SELECT d.sequence, d.origin_channel, d.reply, octet_length(m.data)::bigint AS bytes
@@ -24,15 +24,15 @@ macro_rules! letters {
     };
 }
 
-const NEW: &str = letters!("d.redriven_at IS NULL");
-const AGAIN: &str = letters!("d.redriven_by IS DISTINCT FROM $5");
+const NEW: &str = dead_letters!("d.redriven_at IS NULL");
+const AGAIN: &str = dead_letters!("d.redriven_by IS DISTINCT FROM $5");
 
 pub(super) async fn page(
     source: &mut Source<'_>,
     channel: ChannelId,
     want: &Want,
-) -> Result<Vec<Letter>, Fault> {
-    let Want::Letters {
+) -> Result<Vec<StoredDeadLetter>, Fault> {
+    let Want::DeadLetters {
         first,
         last,
         again,
@@ -56,7 +56,7 @@ pub(super) async fn page(
     let lines = source.all(query, &parameters).await?;
     let letter = |line: &Line| {
         let key = Reading::new("dead_letters", line, channel);
-        Ok(Letter {
+        Ok(StoredDeadLetter {
             sequence: key.sequence("sequence")?,
             origin: ByteString::from(key.get::<&str>("origin_channel")?),
             reply: ByteString::from(key.get::<&str>("reply")?),

@@ -16,10 +16,10 @@ use crate::core::ids::{ChannelId, ChannelName, Guid, Sequence};
 use crate::core::load::{Loaded, Want};
 use crate::core::loads::Purpose;
 use crate::core::message::Message;
-use crate::core::policy::Letter;
+use crate::core::policy::StoredDeadLetter;
 
-/// Letters of one step.
-const LETTERS_PER_STEP: usize = 256;
+/// Dead letters of one step.
+const DEAD_LETTERS_PER_STEP: usize = 256;
 
 /// And bytes of their messages, but for the first.
 const BYTES_PER_STEP: usize = 1 << 20;
@@ -36,7 +36,7 @@ pub(super) struct Redrive {
     /// All up to here were looked at.
     after: Sequence,
     /// A page of rows whose messages are being read.
-    letters: VecDeque<Letter>,
+    dead_letters: VecDeque<StoredDeadLetter>,
     /// What would be published.
     messages: u64,
     bytes: u64,
@@ -101,16 +101,16 @@ impl Broker {
         let rows = if row.dry_run {
             ROWS_PER_COUNT
         } else {
-            LETTERS_PER_STEP
+            DEAD_LETTERS_PER_STEP
         };
-        let want = Want::Letters {
+        let want = Want::DeadLetters {
             first: first.max(self.admin.redrive.after.next()),
             last: through,
             again: bounds.map(|_| row.id),
             rows,
         };
         self.loads.ask(id, want, Purpose::Request);
-        Step::Wait(Stage::Letters(id))
+        Step::Wait(Stage::DeadLetters(id))
     }
 
     pub(super) fn letters_read(
@@ -120,8 +120,8 @@ impl Broker {
         id: ChannelId,
         loaded: Loaded,
     ) -> Result<Step, Complaint> {
-        let Loaded::Letters(letters) = loaded else {
-            return Ok(Step::Wait(Stage::Letters(id)));
+        let Loaded::DeadLetters(letters) = loaded else {
+            return Ok(Step::Wait(Stage::DeadLetters(id)));
         };
         let Some(last) = letters.last().map(|letter| letter.sequence) else {
             return self.end_redrive(row, given, id);
@@ -129,13 +129,13 @@ impl Broker {
         if row.dry_run {
             let to = given.text("to_channel");
             for letter in &letters {
-                self.count_letter(letter, to);
+                self.count_dead_letter(letter, to);
             }
             self.admin.redrive.after = last;
             return self.next_letters(row, given, id);
         }
         let sequences = letters.iter().map(|letter| letter.sequence).collect();
-        self.admin.redrive.letters = letters.into();
+        self.admin.redrive.dead_letters = letters.into();
         let want = Want::Exactly {
             sequences,
             bytes: BYTES_PER_STEP,
@@ -162,7 +162,7 @@ impl Broker {
         let before = self.admin.taken.front().and_then(|row| row.taken);
         let mut underway = before.unwrap_or_default();
         let mut messages = messages.into_iter().peekable();
-        while let Some(letter) = self.admin.redrive.letters.pop_front() {
+        while let Some(letter) = self.admin.redrive.dead_letters.pop_front() {
             if letter.sequence > through {
                 // It did not fit, and neither did those behind it.
                 break;
@@ -177,13 +177,13 @@ impl Broker {
                 self.admin.redrive.leave(why);
                 continue;
             };
-            if self.redrive_letter(row, &letter, &message, to) {
+            if self.redrive_dead_letter(row, &letter, &message, to) {
                 self.commits.note_redriven(id, letter.sequence, row.id);
                 underway.messages += 1;
                 underway.bytes += letter.bytes;
             }
         }
-        self.admin.redrive.letters.clear();
+        self.admin.redrive.dead_letters.clear();
         self.note_underway(underway);
         self.next_letters(row, given, id)
     }
@@ -203,10 +203,10 @@ impl Broker {
     }
 
     /// True when it is published.
-    fn redrive_letter(
+    fn redrive_dead_letter(
         &mut self,
         row: &RequestRow,
-        letter: &Letter,
+        letter: &StoredDeadLetter,
         message: &Arc<Message>,
         to: Option<&str>,
     ) -> bool {
@@ -230,7 +230,7 @@ impl Broker {
     }
 
     /// As it stands before anything is published.
-    fn count_letter(&mut self, letter: &Letter, to: Option<&str>) {
+    fn count_dead_letter(&mut self, letter: &StoredDeadLetter, to: Option<&str>) {
         let target = self.target_of(letter, to);
         let redrive = &mut self.admin.redrive;
         match target {
@@ -247,7 +247,7 @@ impl Broker {
     /// its messages died of.
     fn target_of(
         &mut self,
-        letter: &Letter,
+        letter: &StoredDeadLetter,
         to: Option<&str>,
     ) -> Result<(ChannelName, ChannelId), Complaint> {
         let name = to.unwrap_or(&letter.origin);
