@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use super::batch::Batch;
 use super::broker::Broker;
+use super::capacity::{Capacity, Quota};
 use super::event::Event;
 use super::guarded::Guarded;
 use super::ids::BatchNumber;
@@ -35,7 +36,6 @@ use super::outbound::Outbound;
 use super::refusal::Refusal;
 use super::request::Request;
 use super::request_journal::RequestJournal;
-use super::room::{Quota, Room};
 use super::savepoint::RefusedWrite;
 use super::shadow::ShadowLimits;
 use super::time::{Instant, Now};
@@ -299,10 +299,10 @@ impl ActiveLoop {
             requests: quota.requests.min(EVENTS_PER_TURN),
             ..quota
         };
-        match self.broker.room() {
-            Room::For(quota) => Intake::All(takes(quota)),
-            Room::Reserve(quota) if self.backlog.is_empty() => Intake::New(takes(quota)),
-            Room::Reserve(_) | Room::None => Intake::Nothing,
+        match self.broker.capacity() {
+            Capacity::For(quota) => Intake::All(takes(quota)),
+            Capacity::Reserve(quota) if self.backlog.is_empty() => Intake::New(takes(quota)),
+            Capacity::Reserve(_) | Capacity::None => Intake::Nothing,
         }
     }
 
@@ -363,7 +363,7 @@ impl ActiveLoop {
             // It waited in a frozen process: it is acted on once that is known to be right.
             return self.backlog.extend(events.map(|event| (time, event)));
         }
-        let is_full = matches!(self.broker.room(), Room::Reserve(_));
+        let is_full = matches!(self.broker.capacity(), Capacity::Reserve(_));
         // Whatever waited for a frozen process may have come at once when it froze.
         let received_at = self.paused_since(time, has_more);
         for event in events {

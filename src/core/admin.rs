@@ -231,7 +231,7 @@ impl Broker {
             if !takes {
                 self.read_requests();
             }
-        } else if self.has_room() {
+        } else if self.has_capacity() {
             self.carry_out_request();
         } else {
             self.look_at_requests(BUSY_PAUSE);

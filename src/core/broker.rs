@@ -10,7 +10,7 @@
 //! | subscribe | `subscribing`, `start_position` |
 //! | unsubscribe, close of a subscription | `unsubscribing` |
 //! | new messages to subscriptions, acks | `delivery` |
-//! | whose messages go next | `turns`; within a queue group `members` |
+//! | whose messages go next | `round_robin`; within a queue group `members` |
 //! | who may have more in flight, and whose it was before a takeover | `holdings`, `holders` |
 //! | messages that were not acked | `redelivery` |
 //! | how often they are delivered, and what becomes of them then | `policy`, `delivery_attempts`, `poison`, `giving_up` |
@@ -25,7 +25,7 @@
 //! | what leaves with which commit | `commits` |
 //!
 //! Around the broker: `standby` and `active` are the roles, `shadow` and `request_journal` keep requests for the next term, `attempts` says when to try
-//! again, `upload` how large a statement may be, and `room` when the batch is full.
+//! again, `upload` how large a statement may be, and `capacity` when the batch is full.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -200,7 +200,7 @@ impl Broker {
         match timer {
             Timer::Heartbeat(client) => self.send_heartbeat(&client),
             // The question has not left yet, or the answer may wait where nothing is taken from for want of room.
-            Timer::Probe(probe) if !self.has_room() || !self.clients.has_left(probe) => {
+            Timer::Probe(probe) if !self.has_capacity() || !self.clients.has_left(probe) => {
                 let again = now.monotonic + self.settings.heartbeats.duplicate_timeout;
                 self.deadlines.set(timer, again);
             }

@@ -11,8 +11,8 @@ use super::message::Message;
 use super::notice::Notice;
 use super::outbound::Outbound;
 use super::request::Ack;
+use super::round_robin::{Turn, steps_of};
 use super::tail::Tail;
-use super::turns::{Turn, steps_of};
 use std::sync::Arc;
 
 /// What the flag and the count of a redelivery add to a message, at most.

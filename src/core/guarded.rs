@@ -3,6 +3,7 @@
 
 use super::batch::Batch;
 use super::broker::Broker;
+use super::capacity::Capacity;
 use super::event::Event;
 use super::ids::BatchNumber;
 use super::limits::Limits;
@@ -11,7 +12,6 @@ use super::notice::Notice;
 use super::outbound::Outbound;
 use super::refusal::Refusal;
 use super::request::Request;
-use super::room::Room;
 use super::savepoint::{RefusedWrite, Savepoints};
 use super::time::{Instant, Now};
 
@@ -195,23 +195,23 @@ impl Guarded {
     }
 
     /// For requests.
-    pub fn room(&self) -> Room {
+    pub fn capacity(&self) -> Capacity {
         let savepoints = self.savepoints.as_ref();
         if savepoints.is_none_or(Savepoints::takes_more) {
-            self.broker.room()
+            self.broker.capacity()
         } else {
-            Room::None
+            Capacity::None
         }
     }
 
     /// True when what is handed in next should wait for another batch. Behind savepoints that is seen to later.
     pub fn is_full(&self) -> bool {
-        self.savepoints.is_none() && !self.broker.has_room()
+        self.savepoints.is_none() && !self.broker.has_capacity()
     }
 
     /// And nothing is left of what a batch keeps for clients that have little under way.
     pub fn is_exhausted(&self) -> bool {
-        self.savepoints.is_none() && self.broker.room() == Room::None
+        self.savepoints.is_none() && self.broker.capacity() == Capacity::None
     }
 
     /// See [`Broker::set_batch_bytes`].

@@ -80,7 +80,7 @@ impl Broker {
         let goes_on = was_paused && !group.is_paused();
         if is_settled {
             self.holdings.in_flight -= 1;
-            self.pass_room_on();
+            self.resume_held_back();
         }
         if goes_on {
             self.resume_after_poison(position);
@@ -89,7 +89,7 @@ impl Broker {
     }
 
     /// Where there is room, the next group that waits for it has its turn. The one after it comes when that is over.
-    pub(super) fn pass_room_on(&mut self) {
+    pub(super) fn resume_held_back(&mut self) {
         while self.has_room_in_flight()
             && let Some(position) = self.holdings.held_back.pop_front()
         {
@@ -104,7 +104,7 @@ impl Broker {
         self.holdings.subscriptions_bytes -= group.registered_bytes();
         self.holdings.in_flight -= group.in_flight.len();
         self.holdings.early_acks -= group.early_acks();
-        self.pass_room_on();
+        self.resume_held_back();
     }
 
     pub(super) fn ack_early(&mut self, position: PositionId, sequence: Sequence) {

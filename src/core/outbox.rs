@@ -175,7 +175,7 @@ impl Broker {
         }
         self.carry_out_sql_acks();
         for _ in 0..self.outbox.rows_per_turn() {
-            if !self.has_room() {
+            if !self.has_capacity() {
                 break;
             }
             let Some(row) = self.outbox.waiting.pop_front() else {
@@ -185,7 +185,7 @@ impl Broker {
         }
         if self.outbox.has_waiting() {
             // A commit of these rows may make room earlier; others, and answers that leave, do not tell.
-            let pause = if self.has_room() {
+            let pause = if self.has_capacity() {
                 Duration::ZERO
             } else {
                 BUSY_PAUSE

@@ -13,8 +13,8 @@ use super::load::{Load, Want};
 use super::loads::Purpose;
 use super::memory_size;
 use super::message::Message;
+use super::round_robin::{Turn, steps_of};
 use super::time::Instant;
-use super::turns::{Turn, steps_of};
 
 /// Messages due so soon go with the ones that are due already.
 const SLACK: Duration = Duration::from_millis(15);

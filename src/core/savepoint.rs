@@ -386,7 +386,7 @@ pub(super) fn is_request(input: &Input) -> bool {
 fn carry_out(broker: &mut Broker, inputs: &[Input], now: Now) -> usize {
     let mut done = 0;
     for input in inputs {
-        if done > 0 && !broker.has_room() {
+        if done > 0 && !broker.has_capacity() {
             break;
         }
         apply(broker, input, now);

@@ -106,7 +106,7 @@ impl Broker {
 
     pub(super) fn carry_out_sql_acks(&mut self) {
         for _ in 0..ROWS_PER_TURN {
-            if !self.has_room() {
+            if !self.has_capacity() {
                 return;
             }
             let Some(row) = self.outbox.acks.waiting.pop_front() else {

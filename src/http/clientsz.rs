@@ -6,9 +6,9 @@ use axum::extract::{Query as Asked, State};
 use axum::response::Response;
 use serde::{Serialize, Serializer};
 
+use super::answer_budget::in_turn;
 use super::format::{Callback, failed, large, not_found, time};
 use super::paging::{self, Paging, Query, named, wants_subscriptions};
-use super::room::in_turn;
 use super::subscription::{Subscriptionz, listed};
 use super::view::Source;
 use crate::core::report::{Client, Page, Question};
@@ -55,9 +55,9 @@ impl From<Client> for Clientz {
 }
 
 pub(super) async fn clientsz(State(source): State<Source>, Asked(query): Asked<Query>) -> Response {
-    let room = source.shared.room.clone();
-    let Some(turn) = room.list().await else {
-        return room.refuse();
+    let budget = source.shared.answer_budget.clone();
+    let Some(turn) = budget.list().await else {
+        return budget.refuse();
     };
     let callback = Callback::of(&query);
     let response = match named(&query, "client") {

@@ -7,6 +7,7 @@
 //! lists the paths.
 
 mod admission;
+mod answer_budget;
 mod api;
 mod channelsz;
 mod clientsz;
@@ -22,7 +23,6 @@ mod metrics;
 mod nats_pages;
 mod paging;
 mod process;
-mod room;
 pub mod server;
 mod serverz;
 mod storez;

@@ -16,8 +16,8 @@ use serde::Serialize;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::answer_budget;
 use super::format::{Callback, json, not_found, plain, time, uptime};
-use super::room;
 use super::view::{Source, View};
 use crate::monitoring::status::NatsPages;
 
@@ -78,8 +78,8 @@ pub(super) async fn pass_on(State(source): State<Source>, uri: Uri) -> Response 
         }
         NatsPages::Elsewhere => return elsewhere(&view, &uri),
     };
-    let Some(turn) = source.shared.room.nats().await else {
-        return source.shared.room.refuse();
+    let Some(turn) = source.shared.answer_budget.nats().await else {
+        return source.shared.answer_budget.refuse();
     };
     let answer = match timeout(LIMIT, ask(address, &uri)).await {
         Ok(Ok(answer)) => answer,
@@ -94,7 +94,7 @@ pub(super) async fn pass_on(State(source): State<Source>, uri: Uri) -> Response 
             ),
         ),
     };
-    room::in_turn(turn, answer)
+    answer_budget::in_turn(turn, answer)
 }
 
 async fn ask(address: SocketAddr, uri: &Uri) -> io::Result<Response> {

@@ -18,7 +18,9 @@ use super::error::Error;
 use super::listener::Listener;
 use super::tls::{Certificate, Tls};
 use super::view::{Shared, Source};
-use super::{channelsz, clientsz, health, index, metrics, nats_pages, room, serverz, storez};
+use super::{
+    answer_budget, channelsz, clientsz, health, index, metrics, nats_pages, serverz, storez,
+};
 use crate::clock::Clock;
 use crate::monitoring::reports::Reports;
 use crate::monitoring::status::Status;
@@ -126,7 +128,7 @@ impl Server {
 
 /// Any method will do, as with NATS Streaming: some probes cannot be configured.
 fn router(source: Source) -> Router {
-    let room = source.shared.room.clone();
+    let budget = source.shared.answer_budget.clone();
     Router::new()
         .route("/", any(index::root))
         .route("/healthz", any(health::alive))
@@ -142,7 +144,7 @@ fn router(source: Source) -> Router {
         .merge(api::router())
         .merge(console::router())
         .fallback(nats_pages::pass_on)
-        .layer(from_fn_with_state(room, room::bounded))
+        .layer(from_fn_with_state(budget, answer_budget::bounded))
         .merge(console::streams())
         .with_state(source)
 }

@@ -3,9 +3,9 @@
 use tokio::sync::watch;
 
 use super::admission::Admission;
+use super::answer_budget::AnswerBudget;
 use super::api::Api;
 use super::console::Console;
-use super::room::Room;
 use crate::clock::Clock;
 use crate::core::ids::Epoch;
 use crate::core::time::Now;
@@ -19,7 +19,7 @@ const SILENT: &str = "this server was the active, and Postgres has not answered 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Shared {
     pub(super) admission: Admission,
-    pub(super) room: Room,
+    pub(super) answer_budget: AnswerBudget,
 }
 
 #[derive(Clone, Debug)]

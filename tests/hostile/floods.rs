@@ -57,7 +57,7 @@ fn subscribes_that_wait_for_the_store_are_bounded() {
     commit(&mut broker);
 
     let mut accepted = 0;
-    while broker.has_room() && accepted < 1_000 {
+    while broker.has_capacity() && accepted < 1_000 {
         let request = Subscribe {
             inbox: pools::subject(&format!("in.{accepted}")),
             durable_name: None,
@@ -101,6 +101,6 @@ fn subscribes_that_wait_for_the_store_are_bounded() {
         commit(&mut broker);
     }
     assert_eq!(answered, 2 * 100, "a start each, then a page each");
-    assert!(broker.has_room());
+    assert!(broker.has_capacity());
     assert_eq!(broker.counts().subscriptions, 100);
 }

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use stanby::core::batch::Batch;
+use stanby::core::capacity::Capacity;
 use stanby::core::guarded::Guarded;
 use stanby::core::ids::{ChannelName, ClientId, ConnectionId, Epoch, Guid, Subject};
 use stanby::core::limits::{ChannelLimits, Heartbeats, Limits, Settings};
 use stanby::core::refusal::Refusal;
 use stanby::core::request::{Connect, Publish, Publisher};
-use stanby::core::room::Room;
 use stanby::core::time::{Instant, Now, Timestamp};
 use stanby::core::{Broker, Event, Outbound, Reply, Request};
 
@@ -197,7 +197,7 @@ fn a_ping_is_answered_while_a_limit_drops_many_messages() {
         trims += batch.trims.len();
         if trims == 5 {
             assert!(
-                matches!(world.broker.room(), Room::For(_)),
+                matches!(world.broker.capacity(), Capacity::For(_)),
                 "requests are taken meanwhile"
             );
             world.broker.handle(ping.clone(), NOW);

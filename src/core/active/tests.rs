@@ -231,14 +231,14 @@ fn batches_are_large_while_no_client_waits_for_each_answer() {
         window.committed(bytes, Duration::from_micros(500 + bytes as u64 / 100));
     }
     let mut active = with_a_client();
-    let room = |active: &mut ActiveLoop, now: Now| {
+    let capacity = |active: &mut ActiveLoop, now: Now| {
         active.set_window(&window, now.monotonic);
         match active.rest(now).expect("no end").expect("a wait").intake {
             Intake::All(quota) => quota.bytes,
             other @ (Intake::Nothing | Intake::New(_)) => panic!("{other:?}"),
         }
     };
-    let large = room(&mut active, at(0));
+    let large = capacity(&mut active, at(0));
 
     // It finds a full batch, and nothing of it waits.
     let mut taken = 0;
@@ -250,9 +250,9 @@ fn batches_are_large_while_no_client_waits_for_each_answer() {
     active.take_requests([publish(taken)].into_iter(), true, at(0), for_ever());
     active.poll_batch(at(0)).expect("a full one");
 
-    let small = room(&mut active, at(100));
+    let small = capacity(&mut active, at(100));
     assert!(small <= large / 3, "{small} of {large}");
-    assert_eq!(room(&mut active, at(5100)), large, "it has gone");
+    assert_eq!(capacity(&mut active, at(5100)), large, "it has gone");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What a turn of the active loop may do, what to wait for between two of them, and why there is none any more.
 
+use crate::core::capacity::Quota;
 use crate::core::refusal::Refusal;
-use crate::core::room::Quota;
 use crate::core::time::Instant;
 
 /// Why the active gives up its term.

@@ -183,7 +183,7 @@ impl Broker {
             channel.acked_by_all = Sequence::ZERO;
             channel.slowest = None;
         }
-        self.pass_room_on();
+        self.resume_held_back();
         self.note_progress(position);
         self.commits.put_moved(position);
         self.commits.move_after_commit(position);

@@ -11,8 +11,8 @@ use prometheus_client::registry::Registry;
 use super::kinds::gauge;
 use super::{exporter, ours, pages, plain, series};
 use crate::core::report::Channel;
+use crate::http::answer_budget::in_turn;
 use crate::http::paging::{self, Paging};
-use crate::http::room::in_turn;
 use crate::http::view::Source;
 use crate::monitoring::reports::Behind;
 
@@ -22,7 +22,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 const ENTRIES_MAX: usize = 20_000;
 
 pub(in crate::http) async fn metrics(State(source): State<Source>, headers: HeaderMap) -> Response {
-    let turn = source.shared.room.metrics().await;
+    let turn = source.shared.answer_budget.metrics().await;
     let mut channels = Vec::new();
     let mut behind = Vec::new();
     let mut left_out = 0;

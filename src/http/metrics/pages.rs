@@ -22,7 +22,7 @@ pub(super) fn register(registry: &mut Registry, shared: &Shared) {
     for (name, help, value) in [
         ("pages_evicted", evicted, visits.evicted),
         ("pages_slow", slow, visits.slow),
-        ("pages_refused", refused, shared.room.refused()),
+        ("pages_refused", refused, shared.answer_budget.refused()),
     ] {
         counter(registry, name, help, value);
     }

@@ -183,7 +183,7 @@ fn a_batch_and_the_answers_that_wait_count_every_field() {
         let mut broker = broker(Limits::default());
         settle(&mut broker, at(1));
         let mut taken = 0;
-        while broker.has_room() && taken < 100 {
+        while broker.has_capacity() && taken < 100 {
             let event = match event.clone() {
                 // Those that are refused or stored already are answered to somebody.
                 Request::Publish { request, .. } => Request::Publish {

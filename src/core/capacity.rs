@@ -23,7 +23,7 @@ impl From<usize> for Quota {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Room {
+pub enum Capacity {
     /// For requests of anybody.
     For(Quota),
     /// For requests of clients that have little under way.
@@ -33,15 +33,15 @@ pub enum Room {
 
 impl Broker {
     /// How much may still be handed in for the next batch.
-    pub fn room(&self) -> Room {
+    pub fn capacity(&self) -> Capacity {
         let reserve = || self.left(|bound| bound + bound / RESERVE);
-        let room = self.left(|bound| bound).map(Room::For);
-        room.or_else(|| reserve().map(Room::Reserve))
-            .unwrap_or(Room::None)
+        let all = self.left(|bound| bound).map(Capacity::For);
+        all.or_else(|| reserve().map(Capacity::Reserve))
+            .unwrap_or(Capacity::None)
     }
 
     /// Requests of anybody may be handed in.
-    pub fn has_room(&self) -> bool {
+    pub fn has_capacity(&self) -> bool {
         self.left(|bound| bound).is_some()
     }
 

@@ -58,7 +58,7 @@ impl Broker {
         if has_due && is_redelivering(self) {
             self.wait_for_turn(position);
         }
-        self.pass_room_on();
+        self.resume_held_back();
         let steps = old.steps + new.steps;
         self.steps += steps as u64;
         steps

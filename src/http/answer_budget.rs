@@ -22,9 +22,9 @@ const SMALL_BYTES: usize = 16 << 10;
 /// For as long a list waits for its turn, and an answer for room.
 const WAIT: Duration = Duration::from_secs(5);
 
-/// Cheap to clone; all clones share the room.
+/// Cheap to clone; all clones share the budget.
 #[derive(Clone, Debug)]
-pub(super) struct Room {
+pub(super) struct AnswerBudget {
     lists: Arc<Semaphore>,
     metrics: Arc<Semaphore>,
     nats: Arc<Semaphore>,
@@ -32,7 +32,7 @@ pub(super) struct Room {
     refused: Arc<AtomicU64>,
 }
 
-impl Default for Room {
+impl Default for AnswerBudget {
     fn default() -> Self {
         Self {
             lists: Arc::new(Semaphore::new(1)),
@@ -50,7 +50,7 @@ pub(super) struct Turn {
     _permit: OwnedSemaphorePermit,
 }
 
-impl Room {
+impl AnswerBudget {
     /// To make a list. `None`: others have taken too long.
     pub(super) async fn list(&self) -> Option<Turn> {
         self.turn(&self.lists).await
@@ -97,7 +97,11 @@ impl Room {
 }
 
 /// The turn ends when there is room for what was made in it, not before.
-pub(super) async fn bounded(State(room): State<Room>, request: Request, next: Next) -> Response {
+pub(super) async fn bounded(
+    State(budget): State<AnswerBudget>,
+    request: Request,
+    next: Next,
+) -> Response {
     let (mut parts, body) = next.run(request).await.into_parts();
     // A list's turn.
     let turn: Option<Arc<Turn>> = parts.extensions.remove();
@@ -107,8 +111,8 @@ pub(super) async fn bounded(State(room): State<Room>, request: Request, next: Ne
     let body = if bytes.len() < SMALL_BYTES {
         Body::from(bytes)
     } else {
-        let Some(permit) = room.hold(bytes.len()).await else {
-            return room.refuse();
+        let Some(permit) = budget.hold(bytes.len()).await else {
+            return budget.refuse();
         };
         Body::from(Bytes::from_owner(CountedBody {
             bytes,
