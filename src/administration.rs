@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::core::admin::Complaint;
+use crate::core::admin::RequestError;
 pub use crate::store::look::{DeadLetter, DeadLetterFilter, Policy};
 use crate::store::requests::Progress;
 use crate::store::{Error, Store};
@@ -47,7 +47,7 @@ pub struct Answer {
 #[derive(Debug)]
 pub enum AdminError {
     /// The request itself is wrong, or cannot be carried out.
-    Refused(Complaint),
+    Refused(RequestError),
     /// No server took it in time, and none will.
     NotTaken,
     /// A server has taken it, and it is not done yet: it goes on.
@@ -78,13 +78,13 @@ pub struct Standing {
 
 /// Takes the requests of the pages, once the node knows its tables. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Desk {
+pub struct AdminRequests {
     store: Arc<OnceLock<Store>>,
     places: Arc<Semaphore>,
     acting: TaskTracker,
 }
 
-impl Default for Desk {
+impl Default for AdminRequests {
     fn default() -> Self {
         Self {
             store: Arc::default(),
@@ -94,7 +94,7 @@ impl Default for Desk {
     }
 }
 
-impl Desk {
+impl AdminRequests {
     pub(crate) fn open(&self, store: Store) {
         // It is opened once.
         self.store.set(store).ok();
@@ -152,7 +152,7 @@ impl Desk {
                 standing.state = "done";
                 standing.result = Some(result);
             }
-            Progress::Refused(Complaint { error, hint }) => {
+            Progress::Refused(RequestError { error, hint }) => {
                 standing.state = "refused";
                 standing.error = Some(error);
                 standing.hint = Some(hint);
@@ -168,7 +168,7 @@ async fn ensure_known(store: &Store, channel: &str) -> Result<(), AdminError> {
     if channel.is_empty() || store.channel_named(channel).await?.is_some() {
         return Ok(());
     }
-    Err(AdminError::Refused(Complaint {
+    Err(AdminError::Refused(RequestError {
         error: format!("there is no channel {channel:?}"),
         hint: "stanby channel list shows which there are.".to_owned(),
     }))
@@ -179,7 +179,7 @@ fn ensure_text(name: &str, has_null: bool) -> Result<(), AdminError> {
     if !has_null {
         return Ok(());
     }
-    Err(AdminError::Refused(Complaint {
+    Err(AdminError::Refused(RequestError {
         error: format!("argument {name:?} has a null character in it"),
         hint: "Take it out: nothing has one in its name.".to_owned(),
     }))
@@ -227,7 +227,7 @@ pub async fn carry_out(
                     result,
                 });
             }
-            Ok(Progress::Refused(complaint)) => return Err(AdminError::Refused(complaint)),
+            Ok(Progress::Refused(error)) => return Err(AdminError::Refused(error)),
             Ok(Progress::Withdrawn | Progress::Unknown) => return Err(AdminError::NotTaken),
             Ok(Progress::Waiting) if began.elapsed() > patience || stop.is_cancelled() => {
                 if store.withdraw_request(id).await? {

@@ -178,9 +178,7 @@ async fn ensure_anybody_serves(store: &Store) -> Result<(), Failure> {
 
 fn failure(error: AdminError, flags: &RequestFlags) -> Failure {
     match error {
-        AdminError::Refused(complaint) => {
-            Failure::Usage(anyhow!("{}. {}", complaint.error, complaint.hint))
-        }
+        AdminError::Refused(error) => Failure::Usage(anyhow!("{}. {}", error.error, error.hint)),
         AdminError::NotTaken => Failure::Unreachable(anyhow!(
             "no server has taken the request within {}; it is withdrawn, and nothing was done (`stanby status` says who \
              is active)",

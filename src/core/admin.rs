@@ -91,7 +91,7 @@ pub enum RequestChange {
     Taken,
     Underway(Underway),
     Done(Facts),
-    Refused(Complaint),
+    Refused(RequestError),
 }
 
 /// What was done, or would be.
@@ -137,13 +137,13 @@ impl From<bool> for Fact {
 
 /// Why a request is refused, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Complaint {
+pub struct RequestError {
     pub error: String,
     /// A sentence.
     pub hint: String,
 }
 
-impl Complaint {
+impl RequestError {
     fn new(error: impl Into<String>, hint: impl Into<String>) -> Self {
         Self {
             error: error.into(),
@@ -320,7 +320,7 @@ impl Broker {
                 self.look_at_requests(NEXT_TURN);
             }
             Ok(Step::Done(facts)) => self.end_request(RequestChange::Done(facts)),
-            Err(complaint) => self.end_request(RequestChange::Refused(complaint)),
+            Err(error) => self.end_request(RequestChange::Refused(error)),
         }
     }
 
@@ -332,7 +332,7 @@ impl Broker {
         self.admin.answer = None;
         self.admin.redrive = Redrive::default();
         let refused = match &change {
-            RequestChange::Refused(complaint) => Some(complaint.error.clone()),
+            RequestChange::Refused(error) => Some(error.error.clone()),
             RequestChange::Taken | RequestChange::Underway(_) | RequestChange::Done(_) => None,
         };
         self.notices.push_back(Notice::RequestAnswered {
@@ -347,7 +347,7 @@ impl Broker {
         }
     }
 
-    fn begin_request(&mut self, row: &RequestRow) -> Result<Step, Complaint> {
+    fn begin_request(&mut self, row: &RequestRow) -> Result<Step, RequestError> {
         let mut arguments = Arguments::new(&row.arguments);
         let given = &mut arguments;
         match &*row.verb {
@@ -369,7 +369,7 @@ impl Broker {
         }
     }
 
-    fn go_on(&mut self, row: &RequestRow, stage: Stage) -> Result<Step, Complaint> {
+    fn go_on(&mut self, row: &RequestRow, stage: Stage) -> Result<Step, RequestError> {
         let mut arguments = Arguments::new(&row.arguments);
         match stage {
             Stage::Since(committed) => {
@@ -426,7 +426,7 @@ impl Broker {
         };
         let what = format!("{} (request {})", shortened(&row.verb), row.id.0);
         let hint = "Nothing of this step is stored; the log of the server and `stanby doctor` say what is wrong.";
-        self.end_request(RequestChange::Refused(Complaint::new(why, hint)));
+        self.end_request(RequestChange::Refused(RequestError::new(why, hint)));
         self.look_at_requests(Duration::ZERO);
         what
     }

@@ -28,7 +28,7 @@ use self::problem::{Problem, problem};
 use self::routes::{ROUTES, Route};
 use self::token::Guard;
 use super::view::Source;
-use crate::administration::{AdminError, DeadLetterFilter, Desk, Request};
+use crate::administration::{AdminError, AdminRequests, DeadLetterFilter, Request};
 
 /// The most bytes of the body of a request.
 const BODY_BYTES_MAX: usize = 64 << 10;
@@ -42,23 +42,23 @@ type InPath = BTreeMap<String, String>;
 /// Cheap to clone; all listeners of a node share it.
 #[derive(Clone, Debug, Default)]
 pub struct Api {
-    desk: Desk,
+    admin: AdminRequests,
     /// `None`: it is off.
     guard: Option<Arc<Guard>>,
 }
 
 impl Api {
     /// The token is what the file holds; it is read for each request, so that it can be changed while the server runs.
-    pub fn new(desk: Desk, token_file: Option<PathBuf>) -> Self {
+    pub fn new(admin: AdminRequests, token_file: Option<PathBuf>) -> Self {
         Self {
-            desk,
+            admin,
             guard: token_file.map(|file| Arc::new(Guard::new(file))),
         }
     }
 
     /// What is asked for here goes the same way.
-    pub(super) fn desk(&self) -> &Desk {
-        &self.desk
+    pub(super) fn admin(&self) -> &AdminRequests {
+        &self.admin
     }
 }
 
@@ -134,7 +134,7 @@ async fn ask(
         dry_run,
         asked_by: Some(format!("HTTP from {}", guest.address)),
     };
-    match source.api.desk.carry_out(&request).await {
+    match source.api.admin.carry_out(&request).await {
         Ok(answer) => Ok(json(StatusCode::OK, &answer)),
         Err(AdminError::Running(id)) => {
             let location = [(header::LOCATION, format!("/api/v1/requests/{id}"))];
@@ -236,7 +236,7 @@ async fn progress(
                 .hint("Its number is in the answer to it, and in view admin_log.")
         };
         let id: i64 = id.parse().map_err(|_| no_such())?;
-        let progress = source.api.desk.progress(id).await?;
+        let progress = source.api.admin.progress(id).await?;
         progress
             .map(|progress| json(StatusCode::OK, &progress))
             .ok_or_else(no_such)
@@ -282,7 +282,7 @@ async fn dead_letters(
             after: listed.after,
             count: listed.limit.min(LISTED_MAX),
         };
-        let letters = source.api.desk.dead_letters(which).await?;
+        let letters = source.api.admin.dead_letters(which).await?;
         Ok(json(StatusCode::OK, &letters))
     };
     asked.await.unwrap_or_else(Problem::into_response)
@@ -309,7 +309,7 @@ async fn policies(
         let Query(OfChannel { channel }) = asked.map_err(|rejection| {
             problem(StatusCode::BAD_REQUEST, rejection.body_text()).hint("It takes channel.")
         })?;
-        let policies = source.api.desk.policies(&channel).await?;
+        let policies = source.api.admin.policies(&channel).await?;
         Ok(json(StatusCode::OK, &policies))
     };
     asked.await.unwrap_or_else(Problem::into_response)

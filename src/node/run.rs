@@ -22,7 +22,7 @@ use super::start::{Ground, Start};
 use super::status_publisher::StatusPublisher;
 use super::watchdog::Watchdog;
 use super::{console, flood_watch, log_watch, login, read_watch, settings_report};
-use crate::administration::Desk;
+use crate::administration::AdminRequests;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::pages::PagesAddress;
@@ -61,9 +61,9 @@ pub(super) async fn run(
     } = new;
     let tasks = TaskTracker::new();
     let reports = Reports::default();
-    let desk = Desk::default();
+    let admin = AdminRequests::default();
     let looks = Looks::default();
-    let api = Api::new(desk.clone(), config.api_token_file.clone());
+    let api = Api::new(admin.clone(), config.api_token_file.clone());
     let console = Console::new(
         looks.clone(),
         config.console_users.clone(),
@@ -119,7 +119,7 @@ pub(super) async fn run(
             return Ok(());
         }
     };
-    desk.open(store.clone());
+    admin.open(store.clone());
     console::open(&looks, &config, &ack_secret);
     let settings = settings_report::settings(&config, &leadership.server_id);
     tasks.spawn(settings_report::report(

@@ -13,7 +13,7 @@ use super::pool::Store;
 use super::proven::ProvenRead;
 use super::rows::Reading;
 use super::source::{Line, Parameter, Source};
-use crate::core::admin::{Complaint, RequestId, RequestPage, RequestRow, Underway};
+use crate::core::admin::{RequestError, RequestId, RequestPage, RequestRow, Underway};
 use crate::core::ids::{ChannelName, PositionId, Sequence};
 use crate::core::limits::Overrides;
 use crate::core::load::Loaded;
@@ -172,7 +172,7 @@ pub enum Progress {
     Waiting,
     Running,
     Done(Value),
-    Refused(Complaint),
+    Refused(RequestError),
     Withdrawn,
     /// There is no such request.
     Unknown,
@@ -189,7 +189,7 @@ impl Store {
         arguments: &Value,
         dry_run: bool,
         asked_by: Option<&str>,
-    ) -> Result<Result<i64, Complaint>, Error> {
+    ) -> Result<Result<i64, RequestError>, Error> {
         // The standby that is to take over is known in the tables only.
         let ask = if verb == "step-down" {
             concat!(
@@ -209,7 +209,7 @@ impl Store {
                 .bind(asked_by);
             match query.fetch_one(pooled.connection()).await {
                 Ok(id) => Ok(Ok(id)),
-                Err(error) => complaint(error).map(Err),
+                Err(error) => request_error(error).map(Err),
             }
         };
         let done = timeout(limit, asked).await;
@@ -258,7 +258,7 @@ fn progress(row: &sqlx::postgres::PgRow) -> Result<Progress, sqlx::Error> {
             let result = text("result")?;
             Progress::Done(serde_json::from_str(&result).unwrap_or(Value::String(result)))
         }
-        "refused" => Progress::Refused(Complaint {
+        "refused" => Progress::Refused(RequestError {
             error: text("error")?,
             hint: text("hint")?,
         }),
@@ -268,14 +268,14 @@ fn progress(row: &sqlx::postgres::PgRow) -> Result<Progress, sqlx::Error> {
     })
 }
 
-fn complaint(error: sqlx::Error) -> Result<Complaint, Fault> {
+fn request_error(error: sqlx::Error) -> Result<RequestError, Fault> {
     if let sqlx::Error::Database(database) = &error
         && database.code().is_some_and(|code| code.starts_with(OURS))
     {
         let hint = database
             .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
             .and_then(sqlx::postgres::PgDatabaseError::hint);
-        return Ok(Complaint {
+        return Ok(RequestError {
             error: database.message().to_owned(),
             hint: hint.unwrap_or_default().to_owned(),
         });

@@ -2,7 +2,7 @@
 
 use bytestring::ByteString;
 
-use super::{Complaint, shortened};
+use super::{RequestError, shortened};
 use crate::core::ids::{ChannelName, Sequence};
 use crate::core::nearest::nearest;
 
@@ -50,18 +50,18 @@ impl<'a> Arguments<'a> {
         Some(text)
     }
 
-    pub(super) fn need(&mut self, name: &'static str) -> Result<&'a str, Complaint> {
+    pub(super) fn need(&mut self, name: &'static str) -> Result<&'a str, RequestError> {
         self.text(name)
             .filter(|text| !text.is_empty())
             .ok_or_else(|| {
-                Complaint::new(
+                RequestError::new(
                     format!("argument {name} is missing"),
                     format!("Give {name}."),
                 )
             })
     }
 
-    pub(super) fn number(&mut self, name: &'static str) -> Result<Option<u64>, Complaint> {
+    pub(super) fn number(&mut self, name: &'static str) -> Result<Option<u64>, RequestError> {
         let Some(text) = self.text(name) else {
             return Ok(None);
         };
@@ -69,7 +69,7 @@ impl<'a> Arguments<'a> {
         // Columns of the tables are bigint.
         let number = number.filter(|number| i64::try_from(*number).is_ok());
         number.map(Some).ok_or_else(|| {
-            Complaint::new(
+            RequestError::new(
                 format!(
                     "argument {name} is {:?}, which is no such number",
                     shortened(text)
@@ -79,28 +79,31 @@ impl<'a> Arguments<'a> {
         })
     }
 
-    pub(super) fn sequence(&mut self, name: &'static str) -> Result<Option<Sequence>, Complaint> {
+    pub(super) fn sequence(
+        &mut self,
+        name: &'static str,
+    ) -> Result<Option<Sequence>, RequestError> {
         Ok(self.number(name)?.map(Sequence))
     }
 
-    pub(super) fn flag(&mut self, name: &'static str) -> Result<bool, Complaint> {
+    pub(super) fn flag(&mut self, name: &'static str) -> Result<bool, RequestError> {
         match self.text(name) {
             None | Some("false") => Ok(false),
             Some("true") => Ok(true),
-            Some(other) => Err(Complaint::new(
+            Some(other) => Err(RequestError::new(
                 format!("argument {name} is {:?}", shortened(other)),
                 format!("{name} is true or false."),
             )),
         }
     }
 
-    pub(super) fn channel(&mut self) -> Result<ChannelName, Complaint> {
+    pub(super) fn channel(&mut self) -> Result<ChannelName, RequestError> {
         let text = self.need("channel")?;
         channel_name(text)
     }
 
     /// To be called when all that the verb knows has been asked for: what else is given is a mistake.
-    pub(super) fn finish(&self) -> Result<(), Complaint> {
+    pub(super) fn finish(&self) -> Result<(), RequestError> {
         let is_known = |key: &str| self.known.contains(&key);
         let mut given = self.given.iter();
         let Some((unknown, _)) = given.find(|(key, _)| !is_known(key)) else {
@@ -111,29 +114,29 @@ impl<'a> Arguments<'a> {
             None => format!("It takes: {}.", self.known.join(", ")),
         };
         let unknown = shortened(unknown);
-        Err(Complaint::new(
+        Err(RequestError::new(
             format!("argument {unknown:?} is not known here"),
             hint,
         ))
     }
 }
 
-pub(super) fn channel_name(text: &str) -> Result<ChannelName, Complaint> {
+pub(super) fn channel_name(text: &str) -> Result<ChannelName, RequestError> {
     ChannelName::parse(text.to_owned().into()).ok_or_else(|| {
-        Complaint::new(
+        RequestError::new(
             format!("{:?} is no name of a channel", shortened(text)),
             "A channel name has 1 to 1,024 bytes without /, * and >, and no empty part between its dots.",
         )
     })
 }
 
-pub(super) fn unknown_verb(verb: &str) -> Complaint {
+pub(super) fn unknown_verb(verb: &str) -> RequestError {
     let known = VERBS.into_iter().chain(["step-down"]);
     let hint = match nearest(verb, known.clone()) {
         Some(meant) => format!("Did you mean {meant:?}?"),
         None => format!("There are: {}.", known.collect::<Vec<_>>().join(", ")),
     };
-    Complaint::new(
+    RequestError::new(
         format!("{:?} is nothing that this server does", shortened(verb)),
         hint,
     )
@@ -144,10 +147,10 @@ pub(super) fn unknown<'a>(
     what: &str,
     name: &str,
     candidates: impl Iterator<Item = &'a str> + Clone,
-) -> Complaint {
+) -> RequestError {
     let error = format!("there is no {what} {:?}", shortened(name));
     if let Some(meant) = nearest(name, candidates.clone().take(CANDIDATES_MAX)) {
-        return Complaint::new(error, format!("Did you mean {meant:?}?"));
+        return RequestError::new(error, format!("Did you mean {meant:?}?"));
     }
     let listed: Vec<&str> = candidates.clone().take(LISTED_MAX).collect();
     let more = candidates.skip(LISTED_MAX).count();
@@ -156,12 +159,12 @@ pub(super) fn unknown<'a>(
         (some, 0) => format!("There are: {}.", some.join(", ")),
         (some, more) => format!("There are: {} and {more} more.", some.join(", ")),
     };
-    Complaint::new(error, hint)
+    RequestError::new(error, hint)
 }
 
 /// Two arguments of which one is wanted.
-pub(super) fn one_of(names: &str) -> Complaint {
-    Complaint::new(
+pub(super) fn one_of(names: &str) -> RequestError {
+    RequestError::new(
         format!("exactly one of {names} is wanted"),
         format!("Give one of {names}."),
     )
@@ -193,7 +196,7 @@ mod tests {
         );
         assert_eq!(arguments.number("before"), Ok(None));
         assert!(arguments.number("keep").is_err());
-        let complaint = arguments.finish().expect_err("befor is not known");
-        assert_eq!(complaint.hint, "Did you mean before?");
+        let error = arguments.finish().expect_err("befor is not known");
+        assert_eq!(error.hint, "Did you mean before?");
     }
 }

@@ -1,7 +1,7 @@
 //! Channels: made, limited, emptied and deleted.
 
 use super::arguments::{Arguments, one_of, unknown};
-use super::{Complaint, Fact, Facts, RequestRow, Stage, Step, Underway};
+use super::{Fact, Facts, RequestError, RequestRow, Stage, Step, Underway};
 use crate::core::broker::Broker;
 use crate::core::channel_limits::{ChannelLimits, Overrides};
 use crate::core::channels::{Channel, Emptying};
@@ -19,7 +19,7 @@ use std::time::Duration;
 const CLOSED_PER_STEP: usize = 256;
 
 impl Broker {
-    pub(super) fn find_channel(&self, name: &ChannelName) -> Result<ChannelId, Complaint> {
+    pub(super) fn find_channel(&self, name: &ChannelName) -> Result<ChannelId, RequestError> {
         self.ensure_served(name)?;
         self.channels.find(name.as_str()).ok_or_else(|| {
             let names = self.channels.names().keys();
@@ -27,12 +27,12 @@ impl Broker {
         })
     }
 
-    fn ensure_served(&self, name: &ChannelName) -> Result<(), Complaint> {
+    fn ensure_served(&self, name: &ChannelName) -> Result<(), RequestError> {
         let partition = self.settings.partition.as_ref();
         if partition.is_none_or(|partition| partition.contains(name)) {
             return Ok(());
         }
-        Err(Complaint::new(
+        Err(RequestError::new(
             format!("another group of servers serves channel {name}"),
             "Ask in the schema of that group.",
         ))
@@ -42,7 +42,7 @@ impl Broker {
         &mut self,
         row: &RequestRow,
         given: &mut Arguments<'_>,
-    ) -> Result<Step, Complaint> {
+    ) -> Result<Step, RequestError> {
         let name = given.channel()?;
         let own = changes(given)?;
         given.finish()?;
@@ -65,7 +65,7 @@ impl Broker {
         &mut self,
         row: &RequestRow,
         given: &mut Arguments<'_>,
-    ) -> Result<Step, Complaint> {
+    ) -> Result<Step, RequestError> {
         let name = given.channel()?;
         let reset = given.flag("reset")?;
         let own = changes(given)?;
@@ -117,7 +117,7 @@ impl Broker {
         &mut self,
         row: &RequestRow,
         given: &mut Arguments<'_>,
-    ) -> Result<Step, Complaint> {
+    ) -> Result<Step, RequestError> {
         const ONE: &str = "before, before_time, keep and all";
         let name = given.channel()?;
         let before = given.sequence("before")?;
@@ -156,7 +156,7 @@ impl Broker {
         row: &RequestRow,
         id: ChannelId,
         through: Sequence,
-    ) -> Result<Step, Complaint> {
+    ) -> Result<Step, RequestError> {
         let group = |position: &PositionId| self.groups.get(position);
         let Some(channel) = self.channels.get_mut(id) else {
             return Err(deleted_meanwhile());
@@ -203,7 +203,7 @@ impl Broker {
         &mut self,
         row: &RequestRow,
         id: ChannelId,
-    ) -> Result<Step, Complaint> {
+    ) -> Result<Step, RequestError> {
         let is_refused = self.withheld.limits.contains(&id);
         let Some(channel) = self.channels.get_mut(id) else {
             return Err(deleted_meanwhile());
@@ -217,7 +217,7 @@ impl Broker {
         channel.emptying = None;
         if !emptying.is_done(channel) {
             let Emptying { messages, .. } = emptying;
-            return Err(Complaint::new(
+            return Err(RequestError::new(
                 format!("Postgres refuses to drop messages; {messages} are dropped"),
                 "The log of the server says why, and so does `stanby doctor`.",
             ));
@@ -235,7 +235,7 @@ impl Broker {
         &mut self,
         row: &RequestRow,
         given: &mut Arguments<'_>,
-    ) -> Result<Step, Complaint> {
+    ) -> Result<Step, RequestError> {
         let name = given.channel()?;
         let force = given.flag("force")?;
         given.finish()?;
@@ -257,7 +257,7 @@ impl Broker {
             } else {
                 "subscriptions"
             };
-            return Err(Complaint::new(
+            return Err(RequestError::new(
                 format!("channel {name} has {some} ({subscriptions})"),
                 "Close and remove them first, or force it: they end then, durables included.",
             ));
@@ -269,7 +269,7 @@ impl Broker {
         &mut self,
         _row: &RequestRow,
         id: ChannelId,
-    ) -> Result<Step, Complaint> {
+    ) -> Result<Step, RequestError> {
         let Some(channel) = self.channels.get(id) else {
             return Err(deleted_meanwhile());
         };
@@ -310,42 +310,42 @@ fn deletion(channel: &Channel) -> Facts {
     ]
 }
 
-pub(super) fn deleted_meanwhile() -> Complaint {
-    Complaint::new(
+pub(super) fn deleted_meanwhile() -> RequestError {
+    RequestError::new(
         "the channel was deleted meanwhile",
         "List the channels, and try again with one that exists.",
     )
 }
 
 /// The channel does not hold this sequence, nor is it its next one.
-pub(super) fn out_of_range(channel: &Channel, sequence: Sequence) -> Complaint {
+pub(super) fn out_of_range(channel: &Channel, sequence: Sequence) -> RequestError {
     let (first, last) = (channel.row.first_sequence, channel.committed);
     let error = format!("sequence {sequence} is not in channel {}", channel.row.name);
     if first > last {
         let next = last.next();
-        return Complaint::new(
+        return RequestError::new(
             error,
             format!("It holds no messages; its next one is {next}."),
         );
     }
-    Complaint::new(error, format!("It holds {first} to {last}."))
+    RequestError::new(error, format!("It holds {first} to {last}."))
 }
 
-fn not_created(name: &ChannelName, rejection: &Rejection) -> Complaint {
+fn not_created(name: &ChannelName, rejection: &Rejection) -> RequestError {
     if let Rejection::CaseClash { existing, .. } = rejection {
-        return Complaint::new(
+        return RequestError::new(
             format!("channel {name} differs from channel {existing} only in the case of letters"),
             "Choose another name.",
         );
     }
-    Complaint::new(
+    RequestError::new(
         format!("channel {name} was not created: the maximum number of channels is reached"),
         "Raise --max-channels, or delete channels.",
     )
 }
 
 /// What is to be set; 0 is unlimited.
-fn changes(given: &mut Arguments<'_>) -> Result<Overrides, Complaint> {
+fn changes(given: &mut Arguments<'_>) -> Result<Overrides, RequestError> {
     let limit = |number: Option<u64>| number.map(|number| (number > 0).then_some(number));
     let time = |number: Option<u64>| limit(number).map(|time| time.map(Duration::from_nanos));
     let subscriptions = limit(given.number("max_subscriptions")?);

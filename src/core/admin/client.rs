@@ -1,7 +1,7 @@
 //! Clients are closed, and the active steps down.
 
 use super::arguments::{Arguments, unknown};
-use super::{Complaint, RequestRow, Step, shortened};
+use super::{RequestError, RequestRow, Step, shortened};
 use crate::core::broker::Broker;
 use crate::core::group::Group;
 use crate::core::ids::ClientId;
@@ -13,7 +13,7 @@ impl Broker {
         &mut self,
         row: &RequestRow,
         given: &mut Arguments<'_>,
-    ) -> Result<Step, Complaint> {
+    ) -> Result<Step, RequestError> {
         let name = given.need("client_id")?;
         given.finish()?;
         let Some(client) = self.clients.get(name) else {
@@ -42,7 +42,7 @@ impl Broker {
         &mut self,
         row: &RequestRow,
         given: &mut Arguments<'_>,
-    ) -> Result<Step, Complaint> {
+    ) -> Result<Step, RequestError> {
         given.finish()?;
         if !row.dry_run {
             self.admin.steps_down = Some(false);

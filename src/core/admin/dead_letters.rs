@@ -10,7 +10,7 @@ use super::arguments::{Arguments, channel_name};
 use super::channel::{deleted_meanwhile, out_of_range};
 use super::message::channel_full;
 use super::settle::range;
-use super::{Complaint, Fact, RequestRow, Stage, Step, Underway};
+use super::{Fact, RequestError, RequestRow, Stage, Step, Underway};
 use crate::core::broker::Broker;
 use crate::core::ids::{ChannelId, ChannelName, Guid, Sequence};
 use crate::core::load::{Loaded, Want};
@@ -62,7 +62,7 @@ impl Broker {
         &mut self,
         row: &RequestRow,
         given: &mut Arguments<'_>,
-    ) -> Result<Step, Complaint> {
+    ) -> Result<Step, RequestError> {
         let name = given.channel()?;
         let bounds = bounds(given)?;
         let to = given.text("to_channel").map(channel_name).transpose()?;
@@ -119,7 +119,7 @@ impl Broker {
         given: &mut Arguments<'_>,
         id: ChannelId,
         loaded: Loaded,
-    ) -> Result<Step, Complaint> {
+    ) -> Result<Step, RequestError> {
         let Loaded::DeadLetters(letters) = loaded else {
             return Ok(Step::Wait(Stage::DeadLetters(id)));
         };
@@ -150,7 +150,7 @@ impl Broker {
         given: &mut Arguments<'_>,
         id: ChannelId,
         loaded: Loaded,
-    ) -> Result<Step, Complaint> {
+    ) -> Result<Step, RequestError> {
         let Loaded::Messages {
             messages, through, ..
         } = loaded
@@ -193,7 +193,7 @@ impl Broker {
         row: &RequestRow,
         given: &mut Arguments<'_>,
         id: ChannelId,
-    ) -> Result<Step, Complaint> {
+    ) -> Result<Step, RequestError> {
         let bounds = bounds(given)?;
         let taken = self.admin.taken.front().and_then(|row| row.taken);
         let through = taken.and_then(|taken| taken.through);
@@ -212,8 +212,8 @@ impl Broker {
     ) -> bool {
         let (to, target) = match self.target_of(letter, to) {
             Ok(target) => target,
-            Err(complaint) => {
-                self.admin.redrive.leave(complaint.error);
+            Err(error) => {
+                self.admin.redrive.leave(error.error);
                 return false;
             }
         };
@@ -239,7 +239,7 @@ impl Broker {
                 redrive.bytes += letter.bytes;
                 *redrive.to.entry(to.as_str().into()).or_default() += 1;
             }
-            Err(complaint) => redrive.leave(complaint.error),
+            Err(error) => redrive.leave(error.error),
         }
     }
 
@@ -249,7 +249,7 @@ impl Broker {
         &mut self,
         letter: &StoredDeadLetter,
         to: Option<&str>,
-    ) -> Result<(ChannelName, ChannelId), Complaint> {
+    ) -> Result<(ChannelName, ChannelId), RequestError> {
         let name = to.unwrap_or(&letter.origin);
         let name = channel_name(name)?;
         let id = self.find_channel(&name)?;
@@ -264,7 +264,7 @@ impl Broker {
         row: &RequestRow,
         given: &mut Arguments<'_>,
         id: ChannelId,
-    ) -> Result<Step, Complaint> {
+    ) -> Result<Step, RequestError> {
         let channel = self.channels.get(id).ok_or_else(deleted_meanwhile)?;
         let name = channel.row.name.clone();
         let taken = self.admin.taken.front().and_then(|row| row.taken);
@@ -284,7 +284,7 @@ impl Broker {
             } else {
                 format!("of messages {first} to {last} of channel {name} none is a dead letter")
             };
-            return Err(Complaint::new(
+            return Err(RequestError::new(
                 which,
                 "`dlq list` and view dead_letter_status list those that are.",
             ));
@@ -307,7 +307,7 @@ impl Broker {
 }
 
 /// Those that are named, or (`None`) all that were never redriven.
-fn bounds(given: &mut Arguments<'_>) -> Result<Bounds, Complaint> {
+fn bounds(given: &mut Arguments<'_>) -> Result<Bounds, RequestError> {
     let names = ["sequence", "first", "last"];
     let is_given = names.into_iter().any(|name| given.text(name).is_some());
     if is_given {

@@ -2,7 +2,7 @@
 
 use super::arguments::{Arguments, one_of, unknown};
 use super::channel::{deleted_meanwhile, online_members, out_of_range};
-use super::{Complaint, Facts, RequestRow, Stage, Step};
+use super::{Facts, RequestError, RequestRow, Stage, Step};
 use crate::core::broker::Broker;
 use crate::core::channels::Channel;
 use crate::core::group::Group;
@@ -28,7 +28,7 @@ pub(super) struct Found {
 impl Broker {
     /// By channel and what it is called: a durable's name, a queue group's, a client's, as much as it takes to tell it
     /// from others. A durable's name that is empty, beside a queue group's: the group has none.
-    pub(super) fn find_position(&self, given: &mut Arguments<'_>) -> Result<Found, Complaint> {
+    pub(super) fn find_position(&self, given: &mut Arguments<'_>) -> Result<Found, RequestError> {
         let name = given.channel()?;
         let durable = given.text("durable");
         let queue_group = given.text("queue_group");
@@ -38,7 +38,7 @@ impl Broker {
         let id = self.find_channel(&name)?;
         let channel = self.channels.get(id).expect("the channel was just found");
         if durable.is_none() && queue_group.is_none() {
-            return Err(Complaint::new(
+            return Err(RequestError::new(
                 "neither a durable nor a queue group is named",
                 "Give durable, queue_group or both.",
             ));
@@ -66,13 +66,13 @@ impl Broker {
                     (_, Some(name)) if !named.clone().any(|it| queue_name(it) == Some(name)) => {
                         unknown("queue group", name, named.filter_map(queue_name))
                     }
-                    _ => Complaint::new(
+                    _ => RequestError::new(
                         "no subscription of the channel has all of these names",
                         format!("There are: {}.", listed(named)),
                     ),
                 })
             }
-            several => Err(Complaint::new(
+            several => Err(RequestError::new(
                 format!("{} subscriptions have this name", several.len()),
                 format!(
                     "Say which by client_id, queue_group or durable: {}.",
@@ -86,7 +86,7 @@ impl Broker {
         &mut self,
         row: &RequestRow,
         given: &mut Arguments<'_>,
-    ) -> Result<Step, Complaint> {
+    ) -> Result<Step, RequestError> {
         let found = self.find_position(given)?;
         let to = given.text("to");
         let sequence = given.sequence("sequence")?;
@@ -102,7 +102,7 @@ impl Broker {
             (Some(number), None, None) => match number.parse().map(Sequence) {
                 Ok(next) => in_range(channel, next)?,
                 Err(_) => {
-                    return Err(Complaint::new(
+                    return Err(RequestError::new(
                         format!("{:?} is no place in a channel", super::shortened(number)),
                         "It is first, last, new or a sequence.",
                     ));
@@ -126,7 +126,7 @@ impl Broker {
         given: &mut Arguments<'_>,
         asked: ChannelId,
         first: Option<Sequence>,
-    ) -> Result<Step, Complaint> {
+    ) -> Result<Step, RequestError> {
         // It may have ended since, and the channel may be another one.
         let found = self.find_position(given)?;
         if found.channel != asked {
@@ -138,7 +138,12 @@ impl Broker {
         self.seek(row, found, next.max(channel.row.first_sequence))
     }
 
-    fn seek(&mut self, row: &RequestRow, found: Found, next: Sequence) -> Result<Step, Complaint> {
+    fn seek(
+        &mut self,
+        row: &RequestRow,
+        found: Found,
+        next: Sequence,
+    ) -> Result<Step, RequestError> {
         let Found { channel, position } = found;
         self.ensure_written(position)?;
         let group = self.groups.get(&position).ok_or_else(ended_meanwhile)?;
@@ -190,11 +195,11 @@ impl Broker {
     }
 
     /// Fails where Postgres refuses the progress of the position: what is changed of it would not be stored.
-    pub(super) fn ensure_written(&self, position: PositionId) -> Result<(), Complaint> {
+    pub(super) fn ensure_written(&self, position: PositionId) -> Result<(), RequestError> {
         if !self.withheld.withholds(position) {
             return Ok(());
         }
-        Err(Complaint::new(
+        Err(RequestError::new(
             "Postgres refuses to store the progress of this subscription",
             "The log of the server says why, and so does `stanby doctor`.",
         ))
@@ -205,12 +210,12 @@ impl Broker {
         row: &RequestRow,
         given: &mut Arguments<'_>,
         pauses: bool,
-    ) -> Result<Step, Complaint> {
+    ) -> Result<Step, RequestError> {
         let Found { position, .. } = self.find_position(given)?;
         given.finish()?;
         let group = self.groups.get_mut(&position).ok_or_else(ended_meanwhile)?;
         if !group.is_durable() {
-            return Err(Complaint::new(
+            return Err(RequestError::new(
                 "a queue group without a durable name cannot be paused",
                 "It ends with its last member; pause durables.",
             ));
@@ -239,14 +244,14 @@ impl Broker {
         &mut self,
         row: &RequestRow,
         given: &mut Arguments<'_>,
-    ) -> Result<Step, Complaint> {
+    ) -> Result<Step, RequestError> {
         let Found { position, .. } = self.find_position(given)?;
         let force = given.flag("force")?;
         given.finish()?;
         let group = self.groups.get(&position).ok_or_else(ended_meanwhile)?;
         let members = online_members(position, group).count();
         if !row.dry_run && members > 0 && !force {
-            return Err(Complaint::new(
+            return Err(RequestError::new(
                 format!("{members} of its members are connected"),
                 "Close them first, or force it: their subscriptions end then.",
             ));
@@ -300,7 +305,7 @@ pub(super) fn describe(group: &Group) -> Facts {
 }
 
 /// One that the channel holds, or its next one.
-fn in_range(channel: &Channel, next: Sequence) -> Result<Sequence, Complaint> {
+fn in_range(channel: &Channel, next: Sequence) -> Result<Sequence, RequestError> {
     let (first, last) = (channel.row.first_sequence, channel.committed);
     if next < first || next > last.next() {
         return Err(out_of_range(channel, next));
@@ -308,8 +313,8 @@ fn in_range(channel: &Channel, next: Sequence) -> Result<Sequence, Complaint> {
     Ok(next)
 }
 
-pub(super) fn ended_meanwhile() -> Complaint {
-    Complaint::new(
+pub(super) fn ended_meanwhile() -> RequestError {
+    RequestError::new(
         "the subscription has ended meanwhile",
         "List the durables, and try again with one that exists.",
     )

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::arguments::{Arguments, channel_name};
 use super::channel::{deleted_meanwhile, out_of_range};
 use super::settle::range;
-use super::{Complaint, Fact, RequestRow, Stage, Step};
+use super::{Fact, RequestError, RequestRow, Stage, Step};
 use crate::core::broker::Broker;
 use crate::core::ids::{ChannelId, ChannelName, Guid, Sequence};
 use crate::core::load::{Loaded, Want};
@@ -24,7 +24,7 @@ impl Broker {
         &mut self,
         row: &RequestRow,
         given: &mut Arguments<'_>,
-    ) -> Result<Step, Complaint> {
+    ) -> Result<Step, RequestError> {
         let name = given.channel()?;
         let (first, last) = range(given)?;
         if &*row.verb == "message republish" {
@@ -40,7 +40,7 @@ impl Broker {
             }
         }
         if last.0 - first.0 >= MESSAGES_MAX {
-            return Err(Complaint::new(
+            return Err(RequestError::new(
                 format!("these are more than {MESSAGES_MAX} messages"),
                 "Ask for them in parts; `channel purge` drops all before a sequence.",
             ));
@@ -61,7 +61,7 @@ impl Broker {
         given: &mut Arguments<'_>,
         id: ChannelId,
         loaded: Loaded,
-    ) -> Result<Step, Complaint> {
+    ) -> Result<Step, RequestError> {
         let (first, last) = range(given)?;
         let Loaded::Messages {
             mut messages,
@@ -73,13 +73,13 @@ impl Broker {
             return Ok(Step::Wait(Stage::Read(id)));
         };
         if let Some(row) = unreadable.first() {
-            return Err(Complaint::new(
+            return Err(RequestError::new(
                 format!("message {} cannot be read: {}", row.sequence, row.why),
                 "Leave it out.",
             ));
         }
         if through < last {
-            return Err(Complaint::new(
+            return Err(RequestError::new(
                 format!("these are more than {BYTES_MAX} bytes"),
                 format!("Ask for them in parts: {first} to {through} fit."),
             ));
@@ -91,7 +91,7 @@ impl Broker {
             sequence >= channel.row.first_sequence && !channel.gone.contains(sequence)
         });
         if messages.is_empty() {
-            return Err(Complaint::new(
+            return Err(RequestError::new(
                 format!("channel {} no longer holds them", channel.row.name),
                 "They were dropped or deleted.",
             ));
@@ -109,7 +109,7 @@ impl Broker {
         given: &mut Arguments<'_>,
         id: ChannelId,
         messages: &[Arc<Message>],
-    ) -> Result<Step, Complaint> {
+    ) -> Result<Step, RequestError> {
         let from = self.channels.get(id).ok_or_else(deleted_meanwhile)?;
         let from = from.row.name.clone();
         let to = match given.text("to_channel") {
@@ -165,11 +165,11 @@ impl Broker {
         id: ChannelId,
         (first, last): (Sequence, Sequence),
         messages: &[Arc<Message>],
-    ) -> Result<Step, Complaint> {
+    ) -> Result<Step, RequestError> {
         let channel = self.channels.get_mut(id).ok_or_else(deleted_meanwhile)?;
         let found = messages.iter().map(|message| message.sequence);
         if let Some((hidden, _)) = channel.unseen(first, last, found) {
-            return Err(Complaint::new(
+            return Err(RequestError::new(
                 format!("message {hidden} is not seen, and nothing says that it is gone"),
                 "Find out where it is (docs/troubleshooting.md), or leave it out.",
             ));
@@ -193,8 +193,8 @@ impl Broker {
 }
 
 /// A policy keeps what is in it, and there is no room beside that.
-pub(super) fn channel_full(name: &ChannelName) -> Complaint {
-    Complaint::new(
+pub(super) fn channel_full(name: &ChannelName) -> RequestError {
+    RequestError::new(
         format!("channel {name} is full, and its policy refuses publishes then"),
         "Make room: acks, `channel purge`, `channel limits`, or another policy.",
     )

@@ -3,7 +3,7 @@
 use super::arguments::Arguments;
 use super::channel::{deleted_meanwhile, out_of_range};
 use super::durable::{Found, describe, ended_meanwhile};
-use super::{Complaint, Fact, RequestRow, Stage, Step, Underway};
+use super::{Fact, RequestError, RequestRow, Stage, Step, Underway};
 use crate::core::broker::Broker;
 use crate::core::ids::Sequence;
 
@@ -18,7 +18,7 @@ impl Broker {
         &mut self,
         row: &RequestRow,
         given: &mut Arguments<'_>,
-    ) -> Result<Step, Complaint> {
+    ) -> Result<Step, RequestError> {
         let found = self.find_position(given)?;
         given.need("sequence")?;
         let sequence = given.sequence("sequence")?.unwrap_or_default();
@@ -31,7 +31,7 @@ impl Broker {
             return Err(out_of_range(channel, sequence));
         }
         if sequence > group.last_sent {
-            return Err(Complaint::new(
+            return Err(RequestError::new(
                 format!("message {sequence} has not been delivered to it yet"),
                 "Messages that are yet to be delivered are skipped, not acked: skip it.",
             ));
@@ -55,7 +55,7 @@ impl Broker {
         &mut self,
         row: &RequestRow,
         given: &mut Arguments<'_>,
-    ) -> Result<Step, Complaint> {
+    ) -> Result<Step, RequestError> {
         let found = self.find_position(given)?;
         let (first, last) = range(given)?;
         given.finish()?;
@@ -70,7 +70,7 @@ impl Broker {
         }
         let next = group.last_sent.next();
         if last >= next && first.0 > next.0 + BEFORE_MAX {
-            return Err(Complaint::new(
+            return Err(RequestError::new(
                 format!(
                     "message {next} is the next one, and more than {BEFORE_MAX} would be delivered before {first}"
                 ),
@@ -93,7 +93,7 @@ impl Broker {
         given: &mut Arguments<'_>,
         found: &Found,
         from: Sequence,
-    ) -> Result<Step, Complaint> {
+    ) -> Result<Step, RequestError> {
         let (first, last) = range(given)?;
         let position = found.position;
         let group = self.groups.get(&position).ok_or_else(ended_meanwhile)?;
@@ -134,7 +134,7 @@ impl Broker {
         found: Found,
         first: Sequence,
         last: Sequence,
-    ) -> Result<u64, Complaint> {
+    ) -> Result<u64, RequestError> {
         let Found { channel, position } = found;
         let channel = self.channels.get(channel).ok_or_else(deleted_meanwhile)?;
         let group = self.groups.get_mut(&position).ok_or_else(ended_meanwhile)?;
@@ -171,17 +171,17 @@ fn skipped(first: Sequence, last: Sequence, messages: u64) -> [(&'static str, Fa
 }
 
 /// A message, or all from the first to the last.
-pub(super) fn range(given: &mut Arguments<'_>) -> Result<(Sequence, Sequence), Complaint> {
+pub(super) fn range(given: &mut Arguments<'_>) -> Result<(Sequence, Sequence), RequestError> {
     let sequence = given.sequence("sequence")?;
     let (first, last) = (given.sequence("first")?, given.sequence("last")?);
     match (sequence, first, last) {
         (Some(sequence), None, None) => Ok((sequence, sequence)),
         (None, Some(first), Some(last)) if first <= last => Ok((first, last)),
-        (None, Some(first), Some(last)) => Err(Complaint::new(
+        (None, Some(first), Some(last)) => Err(RequestError::new(
             format!("the first message ({first}) comes after the last one ({last})"),
             "Give the lower one as first.",
         )),
-        _ => Err(Complaint::new(
+        _ => Err(RequestError::new(
             "it is not said which messages",
             "Give sequence, or first and last.",
         )),

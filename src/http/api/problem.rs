@@ -39,8 +39,8 @@ impl Problem {
 impl From<AdminError> for Problem {
     fn from(error: AdminError) -> Self {
         match error {
-            AdminError::Refused(complaint) => {
-                problem(StatusCode::UNPROCESSABLE_ENTITY, complaint.error).hint(complaint.hint)
+            AdminError::Refused(error) => {
+                problem(StatusCode::UNPROCESSABLE_ENTITY, error.error).hint(error.hint)
             }
             AdminError::NotTaken => problem(
                 StatusCode::SERVICE_UNAVAILABLE,

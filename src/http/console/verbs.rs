@@ -19,7 +19,7 @@ use super::users::Role;
 use super::visitor::Visitor;
 use super::words::{grouped, shown};
 use crate::administration::{AdminError, Answer, Request};
-use crate::core::admin::Complaint;
+use crate::core::admin::RequestError;
 use crate::http::api::routes::{Kind, ROUTES, Route};
 
 /// One of a form.
@@ -121,11 +121,11 @@ fn asked(
     visitor: &Visitor,
     route: &'static Route,
     value: &dyn Fn(&str) -> String,
-    wrong: Option<&Complaint>,
+    wrong: Option<&RequestError>,
 ) -> Markup {
     html! {
         p { (route.summary) "." }
-        @if let Some(Complaint { error, hint }) = wrong {
+        @if let Some(RequestError { error, hint }) = wrong {
             p.bad role="alert" { strong { (shown(error)) } ". " (shown(hint)) }
         }
         form.verb method="post" action=(place(route, &[])) {
@@ -258,7 +258,7 @@ async fn ask(
         dry_run,
         asked_by: Some(visitor.asks()),
     };
-    visitor.source.api.desk().carry_out(&request).await
+    visitor.source.api.admin().carry_out(&request).await
 }
 
 async fn look_first(visitor: &Visitor, route: &'static Route, sent: &Form) -> Response {
@@ -307,10 +307,10 @@ async fn carry_out_once(visitor: &Visitor, route: &'static Route, sent: &Form) -
 
 fn not_done(visitor: &Visitor, route: &'static Route, sent: &Form, error: &AdminError) -> Markup {
     let value = |name: &str| sent.get(name).to_owned();
-    if let AdminError::Refused(complaint) = error {
+    if let AdminError::Refused(error) = error {
         return html! {
             h1 { (capital(route.verb)) }
-            (asked(visitor, route, &value, Some(complaint)))
+            (asked(visitor, route, &value, Some(error)))
         };
     }
     // Postgres may have gone away before the question was there, or before the answer.
@@ -337,7 +337,7 @@ fn why_not(error: &AdminError) -> String {
             "Too many requests are under way at this server. Try again when others are done.".to_owned()
         }
         AdminError::Tables(error) => format!("The tables cannot be read: {}. Check the database, and try again.", shown(&error.to_string())),
-        AdminError::Refused(Complaint { error, hint }) => format!("{}. {}", shown(error), shown(hint)),
+        AdminError::Refused(RequestError { error, hint }) => format!("{}. {}", shown(error), shown(hint)),
         AdminError::Running(id) => format!("Request {id} is under way."),
     }
 }

@@ -133,16 +133,16 @@ impl<'a> Columns<'a> {
         self.through.push(underway.through.map(|it| int8(it.0)));
         self.messages.push(int8(underway.messages));
         self.bytes.push(int8(underway.bytes));
-        let (state, result, complaint) = match change {
+        let (state, result, error) = match change {
             RequestChange::Taken => ("taken", None, None),
             RequestChange::Underway(_) => ("running", None, None),
             RequestChange::Done(facts) => ("done", Some(json(facts).to_string()), None),
-            RequestChange::Refused(complaint) => ("refused", None, Some(complaint)),
+            RequestChange::Refused(error) => ("refused", None, Some(error)),
         };
         self.state.push(state);
         self.result.push(result);
-        self.error.push(complaint.map(|it| it.error.as_str()));
-        self.hint.push(complaint.map(|it| it.hint.as_str()));
+        self.error.push(error.map(|it| it.error.as_str()));
+        self.hint.push(error.map(|it| it.hint.as_str()));
     }
 
     pub(super) fn add_to<'f>(&'f self, pipeline: &mut Pipeline<'f>, statements: &'f Statements) {
