@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::core::admin::RequestError;
-pub use crate::store::look::{DeadLetter, DeadLetterFilter, Policy};
 use crate::store::requests::Progress;
+pub use crate::store::views::{DeadLetter, DeadLetterFilter, Policy};
 use crate::store::{Error, Store};
 
 /// Between two looks whether it is answered.

@@ -6,7 +6,7 @@
 //! | [`status`] | the one record that is published on a watch |
 //! | [`condition`] | what is wrong right now, each with a sentence for operators |
 //! | [`finding`] | what a look at database, NATS and settings has found |
-//! | [`looks`] | what the console reads from the tables, a few reads at a time |
+//! | [`view_reader`] | what the console reads from the tables, a few reads at a time |
 //! | [`find`] | looks for messages in a channel |
 //! | [`histogram`] | durations and sizes of commits |
 //! | [`liveness`] | whether the task of the role still runs |
@@ -17,6 +17,6 @@ pub mod find;
 pub mod finding;
 pub mod histogram;
 pub mod liveness;
-pub mod looks;
 pub mod reports;
 pub mod status;
+pub mod view_reader;

@@ -15,7 +15,7 @@ use crate::core::limits::Settings;
 use crate::core::report::{Page, Question};
 use crate::core::time::Instant;
 use crate::store::Store;
-pub use crate::store::look::Behind;
+pub use crate::store::views::Behind;
 
 /// Questions that may wait for the active loop. Further ones wait in line for room.
 const QUESTIONS_MAX: usize = 16;

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use super::doctor::diagnose;
 use crate::config::Config;
-use crate::monitoring::looks::{Doctor, Looks};
+use crate::monitoring::view_reader::{Doctor, ViewReader};
 use crate::store::{Error, Keyring, Store};
 
 /// How long one statement may take.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// `secret` is what the servers of these tables share and nobody else knows. No connection is opened before somebody looks.
-pub(super) fn open(looks: &Looks, config: &Config, secret: &[u8]) {
+pub(super) fn open(views: &ViewReader, config: &Config, secret: &[u8]) {
     let store = Store::open(
         &config.database_url,
         &config.schema,
@@ -29,5 +29,5 @@ pub(super) fn open(looks: &Looks, config: &Config, secret: &[u8]) {
             findings.map_err(|error| Error::Failed(error.to_string()))
         })
     });
-    looks.open(store, secret, doctor);
+    views.open(store, secret, doctor);
 }

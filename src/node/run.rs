@@ -33,8 +33,8 @@ use crate::core::upload::UploadWindow;
 use crate::http::{self, Api, Console};
 use crate::leadership;
 use crate::monitoring::condition::Condition;
-use crate::monitoring::looks::Looks;
 use crate::monitoring::reports::Reports;
+use crate::monitoring::view_reader::ViewReader;
 use crate::nats::AckTokens;
 use crate::protocol::recollection::Signer;
 
@@ -62,10 +62,10 @@ pub(super) async fn run(
     let tasks = TaskTracker::new();
     let reports = Reports::default();
     let admin = AdminRequests::default();
-    let looks = Looks::default();
+    let views = ViewReader::default();
     let api = Api::new(admin.clone(), config.api_token_file.clone());
     let console = Console::new(
-        looks.clone(),
+        views.clone(),
         config.console_users.clone(),
         config.api_token_file.clone(),
     );
@@ -120,7 +120,7 @@ pub(super) async fn run(
         }
     };
     admin.open(store.clone());
-    console::open(&looks, &config, &ack_secret);
+    console::open(&views, &config, &ack_secret);
     let settings = settings_report::settings(&config, &leadership.server_id);
     tasks.spawn(settings_report::report(
         store.clone(),

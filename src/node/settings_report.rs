@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::config::duration::GoDuration;
 use crate::core::limits::ChannelLimits;
 use crate::store::Store;
-use crate::store::look::ServerSettings;
+use crate::store::views::ServerSettings;
 
 /// In the background: that it cannot be noted is no reason not to serve.
 pub(super) async fn report(store: Store, settings: ServerSettings, shutdown: CancellationToken) {

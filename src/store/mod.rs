@@ -22,7 +22,6 @@ mod identifier;
 mod import;
 mod imports;
 mod load;
-pub mod look;
 pub mod measure;
 mod migrate;
 mod oldest;
@@ -51,6 +50,7 @@ pub mod status;
 mod unlogged;
 mod vacuum;
 mod version;
+pub mod views;
 mod writer;
 
 pub use copy::{CopyEncoder, CopyRows};

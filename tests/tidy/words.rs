@@ -7,7 +7,7 @@ use super::{File, assert_holds_everywhere, complaints, read};
 const NAMES: &[(&str, &str)] = &[
     // The name of a migration that has landed, and a common table expression.
     ("src/store/migrate.rs", "told columns"),
-    ("src/store/look/servers.rs", "WITH told AS"),
+    ("src/store/views/servers.rs", "WITH told AS"),
     ("src/http/console/verbs.rs", "{id}-told"),
     // A value in the tables.
     ("src/store/writer/lost.rs", "stored anew"),

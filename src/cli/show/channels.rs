@@ -10,7 +10,7 @@ use super::{Column, Grid, bytes, duration, or_dash, shown, width};
 use crate::amounts::until;
 use crate::cli::failure::Failure;
 use crate::cli::status::read_failure;
-use crate::store::look::{Channel, ChannelDetails, Durable, Publisher};
+use crate::store::views::{Channel, ChannelDetails, Durable, Publisher};
 
 #[derive(Args, Debug)]
 pub struct ListArgs {

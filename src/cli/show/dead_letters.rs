@@ -9,7 +9,7 @@ use super::{Column, Grid, or_dash, shown, width};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::status::read_failure;
-use crate::store::look::{DeadLetter, DeadLetterFilter};
+use crate::store::views::{DeadLetter, DeadLetterFilter};
 
 #[derive(Args, Debug)]
 pub struct ListArgs {

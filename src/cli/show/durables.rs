@@ -10,7 +10,7 @@ use super::{Column, Grid, duration, or_dash, shown, width};
 use crate::cli::failure::Failure;
 use crate::cli::status::read_failure;
 use crate::store::Store;
-use crate::store::look::{Durable, InFlight, Policy};
+use crate::store::views::{Durable, InFlight, Policy};
 
 #[derive(Args, Debug)]
 pub struct ListArgs {

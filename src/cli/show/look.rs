@@ -14,7 +14,7 @@ use crate::cli::status::read_failure;
 use crate::config::TablesFlags;
 use crate::core::nearest::nearest;
 use crate::store::Store;
-use crate::store::look::Channel;
+use crate::store::views::Channel;
 
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 

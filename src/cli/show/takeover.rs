@@ -11,7 +11,7 @@ use super::{duration, or_dash, shown, wrapped};
 use crate::cli::failure::Failure;
 use crate::cli::status::read_failure;
 use crate::store::Store;
-use crate::store::look::{LostRange, Takeover};
+use crate::store::views::{LostRange, Takeover};
 
 #[derive(Debug, Subcommand)]
 pub enum ExplainCommand {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use crate::cli::show::durables::has;
-use crate::store::look::{Channel, Durable};
 use crate::store::status::Roles;
+use crate::store::views::{Channel, Durable};
 
 /// Everything of one moment.
 #[derive(Clone, Debug)]

@@ -5,13 +5,13 @@ use maud::{Markup, html};
 
 use super::list::{List, ListQuery};
 use super::parts::badge;
-use super::query::{Given, link};
+use super::query::{QueryParams, link};
 use super::undo::undo;
 use super::users::Role;
 use super::verbs::facts;
 use super::visitor::Visitor;
 use super::words::{duration, or_dash, shown, time};
-use crate::store::look::Asked;
+use crate::store::views::Asked;
 
 const LIST: List = List {
     title: "Audit",
@@ -23,7 +23,7 @@ const LIST: List = List {
     nothing: "Nobody has asked for anything yet.",
 };
 
-pub(super) async fn page(visitor: Visitor, Given(query): Given<ListQuery>) -> Response {
+pub(super) async fn page(visitor: Visitor, QueryParams(query): QueryParams<ListQuery>) -> Response {
     let part = LIST.part(&query);
     let read = visitor.read(async |store| store.audit(part).await);
     let read = read.await;

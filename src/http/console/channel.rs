@@ -8,11 +8,11 @@ use serde::Deserialize;
 use super::layout;
 use super::parts::{badge, client_link, durable_rows, empty, figure, sql, table};
 use super::plot;
-use super::query::{Given, link};
+use super::query::{QueryParams, link};
 use super::verbs::action;
 use super::visitor::Visitor;
 use super::words::{bytes, duration, grouped, shown, time, unsigned, until};
-use crate::store::look::{Channel, ChannelDetails, Durable, Hour, Publisher};
+use crate::store::views::{Channel, ChannelDetails, Durable, Hour, Publisher};
 
 /// Further durables are among all durables.
 const DURABLES_MAX: i64 = 100;
@@ -31,7 +31,10 @@ struct Found {
     hours: Vec<Hour>,
 }
 
-pub(super) async fn page(visitor: Visitor, Given(Asked { name }): Given<Asked>) -> Response {
+pub(super) async fn page(
+    visitor: Visitor,
+    QueryParams(Asked { name }): QueryParams<Asked>,
+) -> Response {
     let read = visitor.read(async |store| {
         let Some(channel) = store.channel_named(&name).await? else {
             return Ok(None);

@@ -6,11 +6,11 @@ use maud::{Markup, html};
 use super::list::{List, ListQuery, ROWS};
 use super::parts::{badge, channel_link, table};
 use super::plot;
-use super::query::Given;
+use super::query::QueryParams;
 use super::verbs::action;
 use super::visitor::Visitor;
 use super::words::{bytes, duration, grouped, shown, time, unsigned, until};
-use crate::store::look::{Channel, Growth};
+use crate::store::views::{Channel, Growth};
 
 const LIST: List = List {
     title: "Channels",
@@ -25,7 +25,7 @@ const LIST: List = List {
 /// A channel, and how it grows. `None`: it is being deleted.
 type Row = (Channel, Option<Growth>);
 
-pub(super) async fn page(visitor: Visitor, Given(query): Given<ListQuery>) -> Response {
+pub(super) async fn page(visitor: Visitor, QueryParams(query): QueryParams<ListQuery>) -> Response {
     let part = LIST.part(&query);
     let read = visitor.read(async |store| {
         let channels = store.channel_page(part).await?;

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::layout;
 use super::parts::{badge, channel_link, empty, figure, sql};
-use super::query::Given;
+use super::query::QueryParams;
 use super::verbs::action;
 use super::visitor::Visitor;
 use super::words::{duration, grouped, or_dash, shown, time, unsigned};
@@ -21,7 +21,10 @@ pub(super) struct Asked {
     id: String,
 }
 
-pub(super) async fn page(visitor: Visitor, Given(Asked { id }): Given<Asked>) -> Response {
+pub(super) async fn page(
+    visitor: Visitor,
+    QueryParams(Asked { id }): QueryParams<Asked>,
+) -> Response {
     let read = visitor.read(async |store| {
         let client = store.clients(&id).await?.into_iter().next();
         Ok((client, store.subscriptions(&id).await?))

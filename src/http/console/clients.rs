@@ -5,10 +5,10 @@ use maud::{Markup, html};
 
 use super::list::{List, ListQuery};
 use super::parts::{badge, client_link, table};
-use super::query::Given;
+use super::query::QueryParams;
 use super::visitor::Visitor;
 use super::words::time;
-use crate::store::look::Client;
+use crate::store::views::Client;
 
 const LIST: List = List {
     title: "Clients",
@@ -20,7 +20,7 @@ const LIST: List = List {
     nothing: "No client is connected.",
 };
 
-pub(super) async fn page(visitor: Visitor, Given(query): Given<ListQuery>) -> Response {
+pub(super) async fn page(visitor: Visitor, QueryParams(query): QueryParams<ListQuery>) -> Response {
     let part = LIST.part(&query);
     let read = visitor.read(async |store| store.client_page(part).await);
     let read = read.await;

@@ -9,7 +9,7 @@ use super::query::link;
 use super::verbs::action;
 use super::visitor::Visitor;
 use super::words::{grouped, or_dash, shown, time};
-use crate::store::look::{DeadGroup, RefusedGroup, UnreadableGroup};
+use crate::store::views::{DeadGroup, RefusedGroup, UnreadableGroup};
 
 pub(super) async fn page(visitor: Visitor) -> Response {
     let read = visitor.read(async |store| {

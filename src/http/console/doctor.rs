@@ -10,7 +10,7 @@ use super::parts::{badge, empty, sql};
 use super::visitor::Visitor;
 use super::words::{count, shown, time};
 use crate::monitoring::finding::{Finding, Verdict};
-use crate::store::look::ServerSettings;
+use crate::store::views::ServerSettings;
 
 pub(super) async fn page(visitor: Visitor) -> Response {
     let console = match visitor.console() {
@@ -22,7 +22,7 @@ pub(super) async fn page(visitor: Visitor) -> Response {
         Ok(servers) => servers,
         Err(answer) => return answer,
     };
-    let findings = match console.looks.diagnose().await {
+    let findings = match console.views.diagnose().await {
         Ok(findings) => findings,
         Err(why) => return layout::unread(&why),
     };

@@ -10,11 +10,11 @@ use super::parts::{
     badge, bar, channel_link, client_link, durable_key, empty, figure, kind, members, names, sql,
     table,
 };
-use super::query::{Given, link};
+use super::query::{QueryParams, link};
 use super::verbs::action;
 use super::visitor::Visitor;
 use super::words::{duration, grouped, shown, time, unsigned};
-use crate::store::look::{Channel, Durable, InFlight};
+use crate::store::views::{Channel, Durable, InFlight};
 
 const IN_FLIGHT_MAX: u32 = 100;
 
@@ -43,7 +43,7 @@ impl Asked {
     }
 }
 
-pub(super) async fn page(visitor: Visitor, Given(asked): Given<Asked>) -> Response {
+pub(super) async fn page(visitor: Visitor, QueryParams(asked): QueryParams<Asked>) -> Response {
     let read = visitor.read(async |store| {
         let (channel, name, group) = (&asked.channel, &asked.durable, &asked.queue_group);
         let all = store.durables_of(channel, name, group, NAMESAKES_MAX);

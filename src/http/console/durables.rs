@@ -5,7 +5,7 @@ use maud::html;
 
 use super::list::{List, ListQuery};
 use super::parts::durable_rows;
-use super::query::Given;
+use super::query::QueryParams;
 use super::visitor::Visitor;
 
 const LIST: List = List {
@@ -18,7 +18,7 @@ const LIST: List = List {
     nothing: "There is no durable and no queue group: nothing waits for a client that is away.",
 };
 
-pub(super) async fn page(visitor: Visitor, Given(query): Given<ListQuery>) -> Response {
+pub(super) async fn page(visitor: Visitor, QueryParams(query): QueryParams<ListQuery>) -> Response {
     let part = LIST.part(&query);
     let read = visitor.read(async |store| store.durable_page(part).await);
     let read = read.await;

@@ -9,7 +9,7 @@ use maud::{DOCTYPE, Markup, html};
 use super::query::link;
 use super::visitor::Visitor;
 use super::words::shown;
-use crate::monitoring::looks::Unread;
+use crate::monitoring::view_reader::Unread;
 
 /// Path and name of each page that is not about one thing.
 const PAGES: &[(&str, &str)] = &[

@@ -7,7 +7,7 @@ use super::layout;
 use super::parts::{empty, sql};
 use super::query::link;
 use super::visitor::Visitor;
-use crate::store::look::Part;
+use crate::store::views::Part;
 
 /// Rows of one part of a list.
 pub(super) const ROWS: usize = 50;

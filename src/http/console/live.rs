@@ -60,7 +60,7 @@ impl Console {
             let counters = Counters::of_active(&status.borrow(), now);
             let counters = match counters {
                 None if inner.rates.is_looked_at(now) => {
-                    let read = inner.looks.read(async |store| store.published().await);
+                    let read = inner.views.read(async |store| store.published().await);
                     read.await.ok().map(Counters::of_tables)
                 }
                 counters => counters,
@@ -84,7 +84,7 @@ impl Console {
 /// So that a page can say where the other server is once this one does not answer any more.
 async fn look_for_others(console: &Inner, me: &str) {
     let read = console
-        .looks
+        .views
         .read(async |store| store.server_settings().await);
     let Ok(servers) = read.await else {
         return;

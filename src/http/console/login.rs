@@ -12,7 +12,7 @@ use tokio::task::spawn_blocking;
 use super::form::Form;
 use super::layout;
 use super::password::Hashed;
-use super::query::{Given, link};
+use super::query::{QueryParams, link};
 use super::session::{Session, no_cookie};
 use super::state::Inner;
 use super::users::User;
@@ -28,7 +28,7 @@ pub(super) async fn form(
     State(source): State<Source>,
     Extension(guest): Extension<Guest>,
     headers: HeaderMap,
-    Given(asked): Given<BTreeMap<String, String>>,
+    QueryParams(asked): QueryParams<BTreeMap<String, String>>,
 ) -> Response {
     let Some(console) = source.console.inner() else {
         return layout::off();
@@ -195,7 +195,7 @@ pub(super) async fn log_out(visitor: Visitor, headers: HeaderMap, body: Bytes) -
         Err(answer) => return answer,
     };
     console.ended.add(&visitor.session, Clock.now().wall);
-    let gone = console.looks.key();
+    let gone = console.views.key();
     let is_secure = is_secure(visitor.guest, &headers);
     let gone = gone.and_then(|key| no_cookie(key, is_secure));
     let gone = gone.unwrap_or(HeaderValue::from_static(""));

@@ -9,7 +9,7 @@ use super::channel::no_such;
 use super::layout;
 use super::parts::{badge, channel_link, client_link, empty, figure, sql};
 use super::payload::{self, Form};
-use super::query::{Given, link};
+use super::query::{QueryParams, link};
 use super::users::Role;
 use super::verbs::action;
 use super::visitor::Visitor;
@@ -18,7 +18,7 @@ use crate::core::ids::Sequence;
 use crate::core::message::Message;
 use crate::monitoring::find::{self, Wanted};
 use crate::printable;
-use crate::store::look::{Statement, Taker};
+use crate::store::views::{Statement, Taker};
 
 const TAKERS_MAX: i64 = 200;
 
@@ -33,7 +33,7 @@ pub(super) struct Asked {
     form: String,
 }
 
-pub(super) async fn page(visitor: Visitor, Given(asked): Given<Asked>) -> Response {
+pub(super) async fn page(visitor: Visitor, QueryParams(asked): QueryParams<Asked>) -> Response {
     let at = Sequence(asked.sequence);
     let read = visitor.read(async |store| {
         let Some(channel) = store.channel_named(&asked.channel).await? else {

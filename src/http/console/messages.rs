@@ -12,7 +12,7 @@ use super::channel::no_such;
 use super::layout;
 use super::parts::{channel_link, client_link, empty, sql, table};
 use super::payload;
-use super::query::{Given, link};
+use super::query::{QueryParams, link};
 use super::users::Role;
 use super::visitor::Visitor;
 use super::words::{bytes, grouped, shown, timestamp};
@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::core::ids::Sequence;
 use crate::core::time::Timestamp;
 use crate::monitoring::find::{self, Found, InvalidJsonPath, Wanted};
-use crate::store::look::Channel;
+use crate::store::views::Channel;
 
 const SHOWN: usize = 50;
 
@@ -123,7 +123,7 @@ fn at(text: &str) -> Option<i64> {
     i64::try_from(time.ok()?.as_nanosecond()).ok()
 }
 
-pub(super) async fn page(visitor: Visitor, Given(asked): Given<Asked>) -> Response {
+pub(super) async fn page(visitor: Visitor, QueryParams(asked): QueryParams<Asked>) -> Response {
     let sees = visitor.may(Role::Payloads);
     if !sees && (!asked.text.is_empty() || !asked.json.is_empty()) {
         let why = format!(

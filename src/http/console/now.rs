@@ -18,8 +18,8 @@ use super::visitor::Visitor;
 use super::words::{bytes, count, grouped, or_dash, shown, time};
 use crate::clock::Clock;
 use crate::http::view::{Source, View};
-use crate::monitoring::looks::Unread;
-use crate::store::look::{Active, Condition, Durable, Overview, Part, Roles};
+use crate::monitoring::view_reader::Unread;
+use crate::store::views::{Active, Condition, Durable, Overview, Part, Roles};
 
 /// Durables that are looked at for trouble: those that are furthest behind.
 const DURABLES_LOOKED_AT: i64 = 100;
@@ -83,7 +83,7 @@ async fn read(console: &Inner) -> Result<Arc<Found>, Unread> {
     {
         return Ok(Arc::clone(found));
     }
-    let read = console.looks.read(async |store| {
+    let read = console.views.read(async |store| {
         Ok(Found {
             roles: store.roles().await?,
             overview: store.overview().await?,
@@ -216,7 +216,7 @@ mod tests {
     use super::*;
     use crate::http::console::problems::Harm;
     use crate::monitoring::condition::Conditions;
-    use crate::store::look::Standby;
+    use crate::store::views::Standby;
 
     fn roles(holds_lock: bool, standbys: usize) -> Roles {
         let standby = Standby {

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::query::link;
 use super::words::{count, duration, grouped, shown, unsigned};
-use crate::store::look::Durable;
+use crate::store::views::Durable;
 
 /// Colour never says it alone.
 pub(super) fn badge(status: &str) -> Markup {

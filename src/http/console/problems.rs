@@ -6,7 +6,7 @@ use super::parts::{durable_key, kind, names};
 use super::query::link;
 use super::words::{count, duration, shown, unsigned};
 use crate::monitoring::condition::{Conditions, Effect};
-use crate::store::look::{Condition, Durable, Overview, Roles};
+use crate::store::views::{Condition, Durable, Overview, Roles};
 
 /// A durable that is behind for longer than this is worth a look.
 const BEHIND_OF_NOTE_SECONDS: f64 = 300.0;

@@ -58,9 +58,9 @@ fn is_prefix(text: &str) -> bool {
 }
 
 /// What a page is asked for behind the `?`. An address that makes no sense is answered with a page that says so.
-pub(super) struct Given<T>(pub(super) T);
+pub(super) struct QueryParams<T>(pub(super) T);
 
-impl<T: DeserializeOwned> FromRequestParts<Source> for Given<T> {
+impl<T: DeserializeOwned> FromRequestParts<Source> for QueryParams<T> {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, _: &Source) -> Result<Self, Response> {

@@ -10,13 +10,13 @@ use serde_json::Value;
 use super::audit::arguments;
 use super::layout;
 use super::parts::badge;
-use super::query::{Given, link};
+use super::query::{QueryParams, link};
 use super::undo::undo;
 use super::users::Role;
 use super::verbs::{capital, facts};
 use super::visitor::Visitor;
 use super::words::{duration, or_dash, shown, time};
-use crate::store::look::Asked;
+use crate::store::views::Asked;
 
 #[derive(Deserialize)]
 pub(super) struct Wanted {
@@ -24,7 +24,10 @@ pub(super) struct Wanted {
     id: i64,
 }
 
-pub(super) async fn page(visitor: Visitor, Given(Wanted { id }): Given<Wanted>) -> Response {
+pub(super) async fn page(
+    visitor: Visitor,
+    QueryParams(Wanted { id }): QueryParams<Wanted>,
+) -> Response {
     let read = visitor.read(async |store| store.audit_of(id).await);
     let asked = match read.await {
         Ok(Some(asked)) => asked,

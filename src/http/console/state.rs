@@ -15,7 +15,7 @@ use super::session::EndedSessions;
 use super::users::Users;
 use crate::core::time::Instant;
 use crate::http::failures::Failures;
-use crate::monitoring::looks::Looks;
+use crate::monitoring::view_reader::ViewReader;
 
 /// Passwords that are looked at at once: each keeps a processor busy for a moment.
 const VERIFIED_AT_ONCE: usize = 1;
@@ -26,7 +26,7 @@ pub struct Console(Option<Arc<Inner>>);
 
 #[derive(Debug)]
 pub(super) struct Inner {
-    pub(super) looks: Looks,
+    pub(super) views: ViewReader,
     pub(super) users: Users,
     pub(super) failures: Failures,
     pub(super) verifying: Semaphore,
@@ -46,14 +46,18 @@ pub(super) struct Inner {
 
 impl Console {
     /// Off where nobody may log in: neither by a file of users nor, without one, by the token of the API.
-    pub fn new(looks: Looks, users_file: Option<PathBuf>, token_file: Option<PathBuf>) -> Self {
+    pub fn new(
+        views: ViewReader,
+        users_file: Option<PathBuf>,
+        token_file: Option<PathBuf>,
+    ) -> Self {
         let users = match (users_file, token_file) {
             (Some(file), _) => Users::File(file),
             (None, Some(file)) => Users::TokenFile(file),
             (None, None) => return Self(None),
         };
         Self(Some(Arc::new(Inner {
-            looks,
+            views,
             users,
             failures: Failures::default(),
             verifying: Semaphore::new(VERIFIED_AT_ONCE),

@@ -7,16 +7,16 @@ use axum::response::Response;
 use maud::html;
 
 use super::layout;
-use super::query::{Given, Named};
+use super::query::{Named, QueryParams};
 use super::visitor::Visitor;
 use super::words::shown;
 use crate::printable;
-use crate::store::look::Statement;
+use crate::store::views::Statement;
 
 pub(super) async fn page(
     visitor: Visitor,
     Named(name): Named,
-    Given(given): Given<BTreeMap<String, String>>,
+    QueryParams(given): QueryParams<BTreeMap<String, String>>,
 ) -> Response {
     let Some(statement) = Statement::find(&name) else {
         let why = format!("No figure is made by a query {name:?}.");

@@ -6,12 +6,12 @@ use maud::{Markup, html};
 use super::layout;
 use super::list::{ListQuery, ROWS};
 use super::parts::{empty, sql};
-use super::query::Given;
+use super::query::QueryParams;
 use super::visitor::Visitor;
 use super::words::{count, duration, grouped, shown, time, unsigned};
-use crate::store::look::{LostRange, Takeover};
+use crate::store::views::{LostRange, Takeover};
 
-pub(super) async fn page(visitor: Visitor, Given(query): Given<ListQuery>) -> Response {
+pub(super) async fn page(visitor: Visitor, QueryParams(query): QueryParams<ListQuery>) -> Response {
     let part = query.part(&["newest"]);
     let read = visitor.read(async |store| {
         let takeovers = store.takeover_page(part).await?;

@@ -13,7 +13,7 @@ use url::form_urlencoded::Serializer;
 use super::form::Form;
 use super::layout;
 use super::once::Once;
-use super::query::{Given, Named, behind_proxy, link};
+use super::query::{Named, QueryParams, behind_proxy, link};
 use super::undo::{destroys, warning};
 use super::users::Role;
 use super::visitor::Visitor;
@@ -100,7 +100,7 @@ fn no_such(visitor: &Visitor) -> Response {
 pub(super) async fn form(
     visitor: Visitor,
     Named(name): Named,
-    Given(given): Given<BTreeMap<String, String>>,
+    QueryParams(given): QueryParams<BTreeMap<String, String>>,
 ) -> Response {
     if let Some(refused) = refuse(&visitor) {
         return refused;

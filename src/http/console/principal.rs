@@ -19,8 +19,8 @@ use crate::clock::Clock;
 use crate::core::time::Timestamp;
 use crate::http::api::Guest;
 use crate::http::view::Source;
-use crate::monitoring::looks::Unread;
-use crate::store::look::{Error, Store};
+use crate::monitoring::view_reader::Unread;
+use crate::store::views::{Error, Store};
 
 /// Somebody who is logged in.
 #[derive(Debug)]
@@ -53,13 +53,13 @@ impl Visitor {
         &self,
         read: impl AsyncFnOnce(&Store) -> Result<T, Error>,
     ) -> Result<T, Response> {
-        let read = self.console()?.looks.read(read).await;
+        let read = self.console()?.views.read(read).await;
         read.map_err(|why| layout::unread(&why))
     }
 
     /// Where a form that was sent is none of ours, the answer to it.
     pub(super) fn ensure_own_form(&self, headers: &HeaderMap, given: &str) -> Result<(), Response> {
-        let key = self.console()?.looks.key();
+        let key = self.console()?.views.key();
         let is_ours = key.is_some_and(|key| self.session.is_csrf(key, given));
         if is_ours && !is_cross_site(headers) {
             return Ok(());
@@ -82,7 +82,7 @@ pub(super) fn is_cross_site(headers: &HeaderMap) -> bool {
 /// The key of the sessions; where there is none yet, what to answer.
 pub(super) fn key(console: &Inner) -> Result<&hmac::Key, Response> {
     console
-        .looks
+        .views
         .key()
         .ok_or_else(|| layout::unread(&Unread::Starting))
 }

@@ -65,17 +65,17 @@ pub const ROWS_MAX: i64 = 10_000;
 
 /// What a query is given.
 #[derive(Clone, Copy, Debug)]
-enum Given<'a> {
+enum Argument<'a> {
     Text(&'a str),
     Number(i64),
 }
 
 impl Store {
     /// The rows of a query, by the names of its columns.
-    async fn look<T: DeserializeOwned>(
+    async fn query_view<T: DeserializeOwned>(
         &self,
         query: &'static str,
-        given: &[Given<'_>],
+        given: &[Argument<'_>],
     ) -> Result<Vec<T>, Error> {
         let mut pooled = self.checkout().await?;
         let work = async {
@@ -84,8 +84,8 @@ impl Store {
             let mut query = sqlx::query_scalar::<_, String>(AssertSqlSafe(query));
             for given in given {
                 query = match given {
-                    Given::Text(text) => query.bind(*text),
-                    Given::Number(number) => query.bind(*number),
+                    Argument::Text(text) => query.bind(*text),
+                    Argument::Number(number) => query.bind(*number),
                 };
             }
             let rows = query.fetch_all(pooled.connection()).await?;

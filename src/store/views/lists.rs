@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Channel, Client, Durable, Given, iso, seconds};
+use super::{Argument, Channel, Client, Durable, iso, seconds};
 use crate::store::{Error, Store};
 
 /// Which part of a list.
@@ -19,12 +19,12 @@ pub struct Part<'a> {
 }
 
 impl Part<'_> {
-    pub(super) fn given(&self) -> [Given<'_>; 4] {
+    pub(super) fn given(&self) -> [Argument<'_>; 4] {
         [
-            Given::Text(self.filter),
-            Given::Text(self.sort),
-            Given::Number(self.limit),
-            Given::Number(self.offset),
+            Argument::Text(self.filter),
+            Argument::Text(self.sort),
+            Argument::Number(self.limit),
+            Argument::Number(self.offset),
         ]
     }
 }
@@ -179,7 +179,7 @@ const CONDITIONS: &str = concat!(
 impl Store {
     /// Sorted by `name`, `messages`, `bytes`, `published` or `lag`.
     pub async fn channel_page(&self, part: Part<'_>) -> Result<Vec<Channel>, Error> {
-        self.look(CHANNEL_PAGE, &part.given()).await
+        self.query_view(CHANNEL_PAGE, &part.given()).await
     }
 
     /// The one of this name.
@@ -196,7 +196,7 @@ impl Store {
     /// Sorted by `name`, `channel` or `lag`. Which rows have the largest lag is found by what lies above the acked floor;
     /// what is acked above it does not count against them once they are shown.
     pub async fn durable_page(&self, part: Part<'_>) -> Result<Vec<Durable>, Error> {
-        self.look(DURABLE_PAGE, &part.given()).await
+        self.query_view(DURABLE_PAGE, &part.given()).await
     }
 
     /// Those of a channel, or the ones of this name, or this queue group; those that are furthest behind, up to `count`.
@@ -208,31 +208,31 @@ impl Store {
         count: i64,
     ) -> Result<Vec<Durable>, Error> {
         let given = [
-            Given::Text(channel),
-            Given::Text(durable),
-            Given::Text(queue_group),
-            Given::Number(count),
+            Argument::Text(channel),
+            Argument::Text(durable),
+            Argument::Text(queue_group),
+            Argument::Number(count),
         ];
-        self.look(DURABLES_OF_CHANNEL, &given).await
+        self.query_view(DURABLES_OF_CHANNEL, &given).await
     }
 
     /// Sorted by `name`, `missed` or `subscriptions`.
     pub async fn client_page(&self, part: Part<'_>) -> Result<Vec<Client>, Error> {
-        self.look(CLIENT_PAGE, &part.given()).await
+        self.query_view(CLIENT_PAGE, &part.given()).await
     }
 
     pub async fn overview(&self) -> Result<Overview, Error> {
-        let rows = self.look(OVERVIEW, &[]).await?;
+        let rows = self.query_view(OVERVIEW, &[]).await?;
         Ok(rows.into_iter().next().unwrap_or_default())
     }
 
     /// The sum of the last sequences of all channels: what grows with each publish.
     pub async fn published(&self) -> Result<u64, Error> {
-        let rows: Vec<Published> = self.look(PUBLISHED, &[]).await?;
+        let rows: Vec<Published> = self.query_view(PUBLISHED, &[]).await?;
         Ok(rows.first().map_or(0, |row| row.published))
     }
 
     pub async fn conditions(&self) -> Result<Vec<Condition>, Error> {
-        self.look(CONDITIONS, &[]).await
+        self.query_view(CONDITIONS, &[]).await
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Given, iso};
+use super::{Argument, iso};
 use crate::store::{Error, Store};
 
 /// The beginning of an hour of a channel.
@@ -30,6 +30,6 @@ const HOURS: &str = concat!(
 impl Store {
     /// The last 24 hours, the oldest first; each is found by the primary key.
     pub async fn hours(&self, channel: &str) -> Result<Vec<Hour>, Error> {
-        self.look(HOURS, &[Given::Text(channel)]).await
+        self.query_view(HOURS, &[Argument::Text(channel)]).await
     }
 }

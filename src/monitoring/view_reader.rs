@@ -40,12 +40,12 @@ pub type Doctor = Box<dyn Fn() -> BoxFuture<'static, Result<Vec<Finding>, Error>
 
 /// Cheap to clone; all clones share the places.
 #[derive(Clone, Debug)]
-pub struct Looks {
-    opened: Arc<OnceLock<Opened>>,
+pub struct ViewReader {
+    opened: Arc<OnceLock<OpenedViews>>,
     places: Arc<Semaphore>,
 }
 
-struct Opened {
+struct OpenedViews {
     store: Store,
     /// The same at all servers of these tables.
     key: hmac::Key,
@@ -54,13 +54,13 @@ struct Opened {
     diagnosis: Mutex<Option<(Instant, Vec<Finding>)>>,
 }
 
-impl fmt::Debug for Opened {
+impl fmt::Debug for OpenedViews {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Opened").finish_non_exhaustive()
     }
 }
 
-impl Default for Looks {
+impl Default for ViewReader {
     fn default() -> Self {
         Self {
             opened: Arc::default(),
@@ -69,14 +69,14 @@ impl Default for Looks {
     }
 }
 
-impl Looks {
+impl ViewReader {
     /// `secret` is what the servers of these tables share and nobody else knows.
     pub fn open(&self, store: Store, secret: &[u8], doctor: Doctor) {
         let secret = hmac::Key::new(hmac::HMAC_SHA256, secret);
         let key = hmac::sign(&secret, b"what people are logged in to the console with");
         let key = hmac::Key::new(hmac::HMAC_SHA256, key.as_ref());
         // It is opened once.
-        let opened = Opened {
+        let opened = OpenedViews {
             store,
             key,
             doctor,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Given, Part, iso, seconds};
+use super::{Argument, Part, iso, seconds};
 use crate::store::{Error, Store};
 
 /// A row of the history. What an older server has not noted is `None`.
@@ -74,24 +74,27 @@ const LOST: &str =
 impl Store {
     /// The last one first.
     pub async fn takeovers(&self) -> Result<Vec<Takeover>, Error> {
-        self.look(TAKEOVERS, &[]).await
+        self.query_view(TAKEOVERS, &[]).await
     }
 
     /// The last one first.
     pub async fn takeover_page(&self, part: Part<'_>) -> Result<Vec<Takeover>, Error> {
-        let given = [Given::Number(part.limit), Given::Number(part.offset)];
-        self.look(TAKEOVER_PAGE, &given).await
+        let given = [Argument::Number(part.limit), Argument::Number(part.offset)];
+        self.query_view(TAKEOVER_PAGE, &given).await
     }
 
     /// What failovers of Postgres cost, by the terms that they came before; the last 100.
     pub async fn failovers(&self) -> Result<Vec<(u64, LostRange)>, Error> {
-        let all: Vec<OfEpoch> = self.look(FAILOVERS, &[]).await?;
+        let all: Vec<OfEpoch> = self.query_view(FAILOVERS, &[]).await?;
         Ok(all.into_iter().map(|it| (it.epoch, it.lost)).collect())
     }
 
     /// What the failover of Postgres before a term cost; `None` where there was none.
     pub async fn lost_at(&self, epoch: u64) -> Result<Option<LostRange>, Error> {
         let epoch = i64::try_from(epoch).unwrap_or(i64::MAX);
-        Ok(self.look(LOST, &[Given::Number(epoch)]).await?.pop())
+        Ok(self
+            .query_view(LOST, &[Argument::Number(epoch)])
+            .await?
+            .pop())
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Given, iso, seconds};
+use super::{Argument, iso, seconds};
 use crate::store::{Error, Store};
 
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -118,17 +118,17 @@ const BEHIND: &str = concat!(
 
 impl Store {
     pub async fn behind(&self) -> Result<Vec<Behind>, Error> {
-        self.look(BEHIND, &[]).await
+        self.query_view(BEHIND, &[]).await
     }
 
     /// The policies of all subscriptions, or of those of a channel.
     pub async fn policies(&self, channel: &str) -> Result<Vec<Policy>, Error> {
-        self.look(POLICIES, &[Given::Text(channel)]).await
+        self.query_view(POLICIES, &[Argument::Text(channel)]).await
     }
 
     /// With the queue groups that have no durable name. An empty channel means all channels.
     pub async fn durables(&self, channel: &str) -> Result<Vec<Durable>, Error> {
-        self.look(DURABLES, &[Given::Text(channel)]).await
+        self.query_view(DURABLES, &[Argument::Text(channel)]).await
     }
 
     /// The oldest first, up to `count`.
@@ -138,12 +138,12 @@ impl Store {
             _ => "",
         };
         let given = [
-            Given::Text(&durable.channel),
-            Given::Text(&durable.durable),
-            Given::Text(durable.queue_group.as_deref().unwrap_or_default()),
-            Given::Text(owner),
-            Given::Number(count.into()),
+            Argument::Text(&durable.channel),
+            Argument::Text(&durable.durable),
+            Argument::Text(durable.queue_group.as_deref().unwrap_or_default()),
+            Argument::Text(owner),
+            Argument::Number(count.into()),
         ];
-        self.look(IN_FLIGHT, &given).await
+        self.query_view(IN_FLIGHT, &given).await
     }
 }

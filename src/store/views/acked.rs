@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Given;
+use super::Argument;
 use crate::store::{Error, Store};
 
 /// A durable or a subscription, and how it stands with one message.
@@ -43,10 +43,10 @@ impl Store {
         count: i64,
     ) -> Result<Vec<Taker>, Error> {
         let given = [
-            Given::Text(channel),
-            Given::Number(i64::try_from(sequence).unwrap_or(i64::MAX)),
-            Given::Number(count),
+            Argument::Text(channel),
+            Argument::Number(i64::try_from(sequence).unwrap_or(i64::MAX)),
+            Argument::Number(count),
         ];
-        self.look(TAKERS, &given).await
+        self.query_view(TAKERS, &given).await
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Given, iso, seconds};
+use super::{Argument, iso, seconds};
 use crate::core::ids::ChannelId;
 use crate::store::{Error, Store};
 
@@ -106,19 +106,23 @@ struct Name {
 impl Store {
     /// All channels, or the one of this name.
     pub async fn channels(&self, name: &str) -> Result<Vec<Channel>, Error> {
-        self.look(CHANNELS, &[Given::Text(name)]).await
+        self.query_view(CHANNELS, &[Argument::Text(name)]).await
     }
 
     pub async fn channel_details(&self, name: &str) -> Result<Option<ChannelDetails>, Error> {
-        Ok(self.look(DETAILS, &[Given::Text(name)]).await?.pop())
+        Ok(self
+            .query_view(DETAILS, &[Argument::Text(name)])
+            .await?
+            .pop())
     }
 
     pub async fn publishers(&self, channel: &str) -> Result<Vec<Publisher>, Error> {
-        self.look(PUBLISHERS, &[Given::Text(channel)]).await
+        self.query_view(PUBLISHERS, &[Argument::Text(channel)])
+            .await
     }
 
     pub async fn channel_names(&self) -> Result<Vec<String>, Error> {
-        let names: Vec<Name> = self.look(NAMES, &[]).await?;
+        let names: Vec<Name> = self.query_view(NAMES, &[]).await?;
         Ok(names.into_iter().map(|it| it.name).collect())
     }
 }

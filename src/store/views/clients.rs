@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Given, iso, seconds};
+use super::{Argument, iso, seconds};
 use crate::store::{Error, Store};
 
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -55,11 +55,12 @@ const SUBSCRIPTIONS: &str = concat!(
 impl Store {
     /// All that are connected, or the one of this ID.
     pub async fn clients(&self, client_id: &str) -> Result<Vec<Client>, Error> {
-        self.look(CLIENTS, &[Given::Text(client_id)]).await
+        self.query_view(CLIENTS, &[Argument::Text(client_id)]).await
     }
 
     /// Those of a client, durables that wait for it included.
     pub async fn subscriptions(&self, client_id: &str) -> Result<Vec<Subscription>, Error> {
-        self.look(SUBSCRIPTIONS, &[Given::Text(client_id)]).await
+        self.query_view(SUBSCRIPTIONS, &[Argument::Text(client_id)])
+            .await
     }
 }

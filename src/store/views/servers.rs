@@ -43,7 +43,7 @@ const REPORT: &str = "WITH told AS (
 impl Store {
     /// The active first, then standbys, then those that were.
     pub async fn server_settings(&self) -> Result<Vec<ServerSettings>, Error> {
-        self.look(SERVERS, &[]).await
+        self.query_view(SERVERS, &[]).await
     }
 
     /// Notes what this server was set up with. No server acts on it: it need not go through the leader session.

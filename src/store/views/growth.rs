@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{Channel, Given, seconds};
+use super::{Argument, Channel, seconds};
 use crate::core::ids::ChannelId;
 use crate::store::{Error, Store};
 
@@ -105,7 +105,7 @@ impl Store {
     ) -> Result<BTreeMap<ChannelId, Growth>, Error> {
         let names: Vec<&str> = channels.map(|it| it.channel.as_str()).collect();
         let names = serde_json::Value::from(names).to_string();
-        let rows: Vec<Growth> = self.look(GROWTH, &[Given::Text(&names)]).await?;
+        let rows: Vec<Growth> = self.query_view(GROWTH, &[Argument::Text(&names)]).await?;
         let rows = rows.into_iter().map(|row| (ChannelId(row.channel_id), row));
         Ok(rows.collect())
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Given, Part, iso, seconds};
+use super::{Argument, Part, iso, seconds};
 use crate::store::{Error, Store};
 
 /// A request of an operator.
@@ -118,26 +118,26 @@ const UNREADABLE: &str = concat!(
 impl Store {
     /// The last one first; `changes` without those that only looked.
     pub async fn audit(&self, part: Part<'_>) -> Result<Vec<Asked>, Error> {
-        self.look(AUDIT, &part.given()).await
+        self.query_view(AUDIT, &part.given()).await
     }
 
     /// The one of this number, while it is kept.
     pub async fn audit_of(&self, id: i64) -> Result<Option<Asked>, Error> {
-        Ok(self.look(ASKED, &[Given::Number(id)]).await?.pop())
+        Ok(self.query_view(ASKED, &[Argument::Number(id)]).await?.pop())
     }
 
     /// Groups the newest 10,000.
     pub async fn refused_groups(&self) -> Result<Vec<RefusedGroup>, Error> {
-        self.look(REFUSED, &[]).await
+        self.query_view(REFUSED, &[]).await
     }
 
     /// Groups 10,000 that are not redriven yet.
     pub async fn dead_groups(&self) -> Result<Vec<DeadGroup>, Error> {
-        self.look(DEAD, &[]).await
+        self.query_view(DEAD, &[]).await
     }
 
     /// Groups 10,000 of them.
     pub async fn unreadable_groups(&self) -> Result<Vec<UnreadableGroup>, Error> {
-        self.look(UNREADABLE, &[]).await
+        self.query_view(UNREADABLE, &[]).await
     }
 }

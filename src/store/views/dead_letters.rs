@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Given, iso};
+use super::{Argument, iso};
 use crate::store::{Error, Store};
 
 /// A message that nobody acked, in its dead-letter channel.
@@ -57,11 +57,11 @@ impl Store {
         which: DeadLetterFilter<'_>,
     ) -> Result<Vec<DeadLetter>, Error> {
         let given = [
-            Given::Text(which.channel),
-            Given::Number(i64::try_from(which.after).unwrap_or(i64::MAX)),
-            Given::Number(which.waiting.into()),
-            Given::Number(which.count.into()),
+            Argument::Text(which.channel),
+            Argument::Number(i64::try_from(which.after).unwrap_or(i64::MAX)),
+            Argument::Number(which.waiting.into()),
+            Argument::Number(which.count.into()),
         ];
-        self.look(DEAD_LETTERS, &given).await
+        self.query_view(DEAD_LETTERS, &given).await
     }
 }
