@@ -33,7 +33,7 @@ use self::durable::Found;
 use super::broker::Broker;
 use super::deadlines::Timer;
 use super::ids::{ChannelId, PositionId, Sequence};
-use super::load::{Load, Loaded, Want};
+use super::load::{Load, LoadQuery, Loaded};
 use super::loads::Purpose;
 use super::notice::Notice;
 use super::time::Instant;
@@ -244,7 +244,7 @@ impl Broker {
         }
         self.admin.is_reading = true;
         self.admin.is_noted = false;
-        let want = Want::Requests { rows: PAGE_ROWS };
+        let want = LoadQuery::Requests { rows: PAGE_ROWS };
         self.loads.ask(ChannelId(0), want, Purpose::Requests);
     }
 

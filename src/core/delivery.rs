@@ -5,7 +5,7 @@ use super::channels::Channel;
 use super::deadlines::Timer;
 use super::group::{Group, Handed, Page};
 use super::ids::{ChannelId, NAME_BYTES_MAX, PositionId, Sequence, SubscriptionId};
-use super::load::{Load, Unreadable, Want};
+use super::load::{Load, LoadQuery, Unreadable};
 use super::loads::Purpose;
 use super::message::Message;
 use super::notice::Notice;
@@ -162,7 +162,7 @@ impl Broker {
             return;
         };
         group.paging = true;
-        let want = Want::Range {
+        let want = LoadQuery::Range {
             first: group.last_sent.next(),
             last,
             count: limits.page_messages,
@@ -175,7 +175,7 @@ impl Broker {
     pub(super) fn is_overtaken(&self, position: PositionId, asked: &Load) -> bool {
         let group = self.groups.get(&position);
         group.is_some_and(|group| {
-            matches!(asked.want, Want::Range { first, .. } if first > group.last_sent.next())
+            matches!(asked.query, LoadQuery::Range { first, .. } if first > group.last_sent.next())
         })
     }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::broker::Broker;
 use super::channels::Channel;
 use super::ids::{ChannelId, Sequence};
-use super::load::Want;
+use super::load::LoadQuery;
 use super::loads::Purpose;
 use super::notice::Notice;
 use super::ranges::Ranges;
@@ -209,7 +209,7 @@ impl Broker {
             return;
         }
         // One that is under way may not have seen this one.
-        self.loads.ask(ChannelId(0), Want::Gone, Purpose::Gone);
+        self.loads.ask(ChannelId(0), LoadQuery::Gone, Purpose::Gone);
     }
 
     pub(super) fn gone_loaded(&mut self, ranges: &[GoneRange]) {

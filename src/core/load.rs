@@ -16,7 +16,7 @@ use super::time::Timestamp;
 pub struct Load {
     pub id: LoadId,
     pub channel: ChannelId,
-    pub want: Want,
+    pub query: LoadQuery,
 }
 
 impl Load {
@@ -24,26 +24,29 @@ impl Load {
     #[must_use]
     pub fn modest(&self, messages: usize, bytes_max: usize) -> Self {
         let mut load = self.clone();
-        match &mut load.want {
-            Want::Range { count, bytes, .. } => {
+        match &mut load.query {
+            LoadQuery::Range { count, bytes, .. } => {
                 *count = messages.min(*count);
                 *bytes = bytes_max.min(*bytes);
             }
-            Want::Exactly { bytes, .. } => *bytes = bytes_max.min(*bytes),
-            Want::Oldest { count, .. } => *count = messages.min(*count),
-            Want::Outbox { rows, bytes, .. } => {
+            LoadQuery::Exactly { bytes, .. } => *bytes = bytes_max.min(*bytes),
+            LoadQuery::Oldest { count, .. } => *count = messages.min(*count),
+            LoadQuery::Outbox { rows, bytes, .. } => {
                 *rows = messages.min(*rows);
                 *bytes = bytes_max.min(*bytes);
             }
-            Want::DeadLetters { rows, .. } => *rows = messages.min(*rows),
-            Want::FirstSince(_) | Want::Gone | Want::Policies | Want::Requests { .. } => {}
+            LoadQuery::DeadLetters { rows, .. } => *rows = messages.min(*rows),
+            LoadQuery::FirstSince(_)
+            | LoadQuery::Gone
+            | LoadQuery::Policies
+            | LoadQuery::Requests { .. } => {}
         }
         load
     }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Want {
+pub enum LoadQuery {
     /// Up to `count` messages in `first..=last`, in order, fewer when their data and text pass `bytes`. At least one
     /// if there is one.
     Range {

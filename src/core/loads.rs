@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::ids::{ChannelId, LoadId, PositionId, Sequence, Subject};
-use super::load::{Load, Want};
+use super::load::{Load, LoadQuery};
 use super::request::Subscribe;
 use super::time::Instant;
 
@@ -53,14 +53,14 @@ pub(super) struct Loads {
 }
 
 impl Loads {
-    pub(super) fn ask(&mut self, channel: ChannelId, want: Want, purpose: Purpose) {
+    pub(super) fn ask(&mut self, channel: ChannelId, want: LoadQuery, purpose: Purpose) {
         self.last_id += 1;
         self.starts += usize::from(matches!(purpose, Purpose::Start(_)));
         self.waiting.push_back((
             Load {
                 id: LoadId(self.last_id),
                 channel,
-                want,
+                query: want,
             },
             purpose,
         ));
@@ -127,15 +127,15 @@ mod tests {
     fn policies_are_read_one_after_the_other_and_hold_up_no_other_read() {
         let mut loads = Loads::default();
         let policies = |loads: &mut Loads| {
-            loads.ask(ChannelId(0), Want::Policies, Purpose::Policies);
+            loads.ask(ChannelId(0), LoadQuery::Policies, Purpose::Policies);
         };
         policies(&mut loads);
         let first = loads.poll(10).unwrap();
         policies(&mut loads);
-        loads.ask(ChannelId(0), Want::Gone, Purpose::Gone);
-        assert_eq!(loads.poll(10).unwrap().want, Want::Gone);
+        loads.ask(ChannelId(0), LoadQuery::Gone, Purpose::Gone);
+        assert_eq!(loads.poll(10).unwrap().query, LoadQuery::Gone);
         assert_eq!(loads.poll(10), None, "it might be answered before");
         assert!(loads.answered(first.id).is_some());
-        assert_eq!(loads.poll(10).unwrap().want, Want::Policies);
+        assert_eq!(loads.poll(10).unwrap().query, LoadQuery::Policies);
     }
 }

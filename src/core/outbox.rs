@@ -20,7 +20,7 @@ use bytestring::ByteString;
 use super::broker::Broker;
 use super::deadlines::Timer;
 use super::ids::{ChannelId, ChannelName, ClientId, Guid, PositionId};
-use super::load::Want;
+use super::load::LoadQuery;
 use super::loads::Purpose;
 use super::scan_ranges::{ScanRanges, ScannedPage};
 use super::sql_acks::{AckId, AckRow, SqlAcks};
@@ -221,7 +221,7 @@ impl Broker {
             Reading::AcksAlone
         };
         self.outbox.is_noted = false;
-        let want = Want::Outbox {
+        let want = LoadQuery::Outbox {
             gaps: if has_place {
                 self.outbox.unread.gaps()
             } else {

@@ -9,7 +9,7 @@ use bytestring::ByteString;
 use super::broker::Broker;
 use super::group::Due;
 use super::ids::{ChannelName, DurableName, Guid, PositionId, QueueName, Sequence};
-use super::load::Want;
+use super::load::LoadQuery;
 use super::loads::Purpose;
 use super::message::Message;
 use super::notice::Notice;
@@ -31,7 +31,8 @@ impl Broker {
         let is_asked = |purpose: &Purpose| matches!(purpose, Purpose::Policies);
         if !self.loads.waits_for(is_asked) {
             let channel = super::ids::ChannelId(0);
-            self.loads.ask(channel, Want::Policies, Purpose::Policies);
+            self.loads
+                .ask(channel, LoadQuery::Policies, Purpose::Policies);
         }
     }
 

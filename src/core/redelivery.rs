@@ -9,7 +9,7 @@ use super::broker::Broker;
 use super::deadlines::Timer;
 use super::group::Due;
 use super::ids::{ChannelId, PositionId, Sequence, SubscriptionId};
-use super::load::{Load, Want};
+use super::load::{Load, LoadQuery};
 use super::loads::Purpose;
 use super::memory_size;
 use super::message::Message;
@@ -167,7 +167,7 @@ impl Broker {
             group.fetching = true;
         }
         sequences.sort_unstable();
-        let want = Want::Exactly {
+        let want = LoadQuery::Exactly {
             sequences,
             bytes: self.settings.limits.page_bytes,
         };
@@ -192,7 +192,7 @@ impl Broker {
             return;
         }
         rows.extend(messages.iter().map(|message| message.sequence));
-        if let Want::Exactly { sequences, .. } = &asked.want {
+        if let LoadQuery::Exactly { sequences, .. } = &asked.query {
             // Others may have become due meanwhile: the store was not asked about those.
             let asked = &sequences[..sequences.partition_point(|&sequence| sequence <= through)];
             let unseen = self.postpone_unseen(position, asked, &rows);

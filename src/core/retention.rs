@@ -10,7 +10,7 @@ use super::group::Group;
 use super::guid_window;
 use super::ids::{ChannelId, PositionId, Sequence};
 use super::limits::Limits;
-use super::load::{Oldest, Want};
+use super::load::{LoadQuery, Oldest};
 use super::loads::Purpose;
 use super::notice::Notice;
 use super::policy::Full;
@@ -183,7 +183,7 @@ impl Broker {
         }
         if channel.reading_oldest.is_none() {
             channel.reading_oldest = Some(channel.committed);
-            let want = Want::Oldest {
+            let want = LoadQuery::Oldest {
                 first,
                 count: self.settings.limits.page_messages,
             };

@@ -3,7 +3,7 @@
 use super::broker::Broker;
 use super::channels::Channel;
 use super::ids::{ChannelId, Sequence};
-use super::load::{Hole, Load, Want};
+use super::load::{Hole, Load, LoadQuery};
 use super::loads::PendingStart;
 use super::outbound::Reply;
 use super::rejection::Rejection;
@@ -99,7 +99,7 @@ impl Broker {
     /// The first message of the wanted time among those that a read for it may not have seen: it is in the
     /// tail. What has left the tail meanwhile is delivered even if it is older.
     fn first_later(&self, asked: &Load, committed: Sequence) -> Option<Sequence> {
-        let Want::FirstSince(time) = asked.want else {
+        let LoadQuery::FirstSince(time) = asked.query else {
             return None;
         };
         let unseen = committed.next();

@@ -5,7 +5,7 @@ use super::broker::Broker;
 use super::channels::GroupKey;
 use super::group::Group;
 use super::ids::{ChannelId, PositionId, Sequence, Subject, SubscriptionId};
-use super::load::Want;
+use super::load::LoadQuery;
 use super::loads::{PendingStart, Purpose};
 use super::members::Member;
 use super::memory_size;
@@ -150,7 +150,8 @@ impl Broker {
                     committed: committed.unwrap_or_default(),
                 };
                 let purpose = Purpose::Start(Box::new(start));
-                self.loads.ask(channel, Want::FirstSince(time), purpose);
+                self.loads
+                    .ask(channel, LoadQuery::FirstSince(time), purpose);
                 return Ok(());
             }
         };

@@ -12,7 +12,7 @@ use super::deadlines::Timer;
 use super::gone::Gone;
 use super::group::Due;
 use super::ids::{ChannelId, ChannelName, PositionId, Sequence};
-use super::load::{Load, Unreadable, Want};
+use super::load::{Load, LoadQuery, Unreadable};
 use super::message::Message;
 use super::notice::Notice;
 use super::time::Instant;
@@ -72,7 +72,7 @@ impl Broker {
         unreadable: &mut Vec<Unreadable>,
         through: &mut Sequence,
     ) -> Option<(Sequence, Sequence)> {
-        let Want::Range { first, .. } = asked.want else {
+        let LoadQuery::Range { first, .. } = asked.query else {
             return None;
         };
         let expected = through.next().0.saturating_sub(first.0);

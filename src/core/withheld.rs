@@ -90,7 +90,7 @@ impl Broker {
             }
             Some((asked, purpose)) => {
                 let what = format!("what follows from a read of channel {}", asked.channel);
-                self.loads.ask(asked.channel, asked.want, purpose);
+                self.loads.ask(asked.channel, asked.query, purpose);
                 what
             }
             None => "what follows from a read".to_owned(),

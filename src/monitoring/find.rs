@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::core::ids::{ChannelId, LoadId, Sequence};
-use crate::core::load::{Load, Loaded, Unreadable, Want};
+use crate::core::load::{Load, LoadQuery, Loaded, Unreadable};
 use crate::core::message::Message;
 use crate::core::time::Timestamp;
 use crate::store::{Error, Store};
@@ -196,7 +196,7 @@ impl Newest {
             let load = Load {
                 id: LoadId::default(),
                 channel,
-                want: Want::Range {
+                query: LoadQuery::Range {
                     first: next,
                     last: Sequence(high),
                     count: usize::try_from(STEP).unwrap_or(usize::MAX),
@@ -245,7 +245,7 @@ pub async fn since(
     let load = Load {
         id: LoadId::default(),
         channel,
-        want: Want::FirstSince(time),
+        query: LoadQuery::FirstSince(time),
     };
     let Loaded::FirstSince { first, .. } = store.load(&load).await? else {
         let why = "the time of messages cannot be looked for";

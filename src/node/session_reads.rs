@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio_postgres::Client;
 
 use crate::core::Event;
-use crate::core::load::{Load, Want};
+use crate::core::load::{Load, LoadQuery};
 use crate::leadership::SessionReads;
 use crate::store::{Error, Store};
 
@@ -23,7 +23,12 @@ pub(super) async fn read_page(
     let loaded = match store.load(&load).await {
         Ok(result) => Ok(result),
         // It can wait, and commits and renewals would have to wait for it.
-        Err(error) if matches!(load.want, Want::Outbox { .. } | Want::Requests { .. }) => {
+        Err(error)
+            if matches!(
+                load.query,
+                LoadQuery::Outbox { .. } | LoadQuery::Requests { .. }
+            ) =>
+        {
             Err(error)
         }
         Err(error) => {

@@ -7,7 +7,7 @@ use super::load::{int8, size};
 use super::rows::Reading;
 use super::source::{Line, Parameter, Source};
 use crate::core::ids::ChannelId;
-use crate::core::load::Want;
+use crate::core::load::LoadQuery;
 use crate::core::policy::StoredDeadLetter;
 
 /// The columns of letters that are there.
@@ -30,9 +30,9 @@ const AGAIN: &str = dead_letters!("d.redriven_by IS DISTINCT FROM $5");
 pub(super) async fn page(
     source: &mut Source<'_>,
     channel: ChannelId,
-    want: &Want,
+    want: &LoadQuery,
 ) -> Result<Vec<StoredDeadLetter>, Fault> {
-    let Want::DeadLetters {
+    let LoadQuery::DeadLetters {
         first,
         last,
         again,
@@ -47,13 +47,13 @@ pub(super) async fn page(
         Parameter::Number(int8(last.0)),
         Parameter::Number(size(*rows)),
     ];
-    let query = if let Some(request) = again {
+    let statement = if let Some(request) = again {
         parameters.push(Parameter::Number(int8(request.0)));
         AGAIN
     } else {
         NEW
     };
-    let lines = source.all(query, &parameters).await?;
+    let lines = source.all(statement, &parameters).await?;
     let letter = |line: &Line| {
         let key = Reading::new("dead_letters", line, channel);
         Ok(StoredDeadLetter {

@@ -12,7 +12,7 @@ use super::row_by_row;
 use super::rows::Reading;
 use super::source::{Line, Parameter, Source};
 use crate::core::ids::{ChannelId, ClientId, Epoch, Guid, Sequence};
-use crate::core::load::{Hole, Load, Loaded, Oldest, Unreadable, Want};
+use crate::core::load::{Hole, Load, LoadQuery, Loaded, Oldest, Unreadable};
 use crate::core::message::{self, Message};
 use crate::core::ranges::Ranges;
 use crate::core::time::Timestamp;
@@ -66,8 +66,8 @@ pub(super) async fn load(
     mut opener: Opener,
 ) -> Result<Loaded, Fault> {
     let channel = Parameter::Number(int8(load.channel.0));
-    match &load.want {
-        Want::Range {
+    match &load.query {
+        LoadQuery::Range {
             first,
             last,
             count,
@@ -84,7 +84,7 @@ pub(super) async fn load(
             let page = messages(load.channel, &rows, *last, *count, &mut opener)?;
             with_gone(source, load, page).await
         }
-        Want::Exactly { sequences, bytes } => {
+        LoadQuery::Exactly { sequences, bytes } => {
             let last = sequences.iter().max().copied().unwrap_or_default();
             let wanted = sequences.iter().map(|sequence| int8(sequence.0)).collect();
             let parameters = [
@@ -96,7 +96,7 @@ pub(super) async fn load(
             let page = messages(load.channel, &rows, last, usize::MAX, &mut opener)?;
             with_gone(source, load, page).await
         }
-        Want::FirstSince(since) => {
+        LoadQuery::FirstSince(since) => {
             let parameters = [channel, Parameter::Number(since.0)];
             let row = source.one(FIRST_SINCE, &parameters).await?;
             let sequence = |column| {
@@ -115,7 +115,7 @@ pub(super) async fn load(
             let first = sequence("sequence")?;
             Ok(Loaded::FirstSince { first, hole })
         }
-        Want::Oldest { first, count } => {
+        LoadQuery::Oldest { first, count } => {
             let parameters = [
                 channel,
                 Parameter::Number(int8(first.0)),
@@ -136,13 +136,13 @@ pub(super) async fn load(
             };
             Ok(Loaded::Oldest { oldest, gone })
         }
-        Want::Gone => Ok(Loaded::Gone(gone::unsettled(source).await?)),
-        Want::Policies => Ok(Loaded::Policies(policies::all(source).await?)),
-        Want::DeadLetters { .. } => {
-            let page = dead_letters::page(source, load.channel, &load.want).await?;
+        LoadQuery::Gone => Ok(Loaded::Gone(gone::unsettled(source).await?)),
+        LoadQuery::Policies => Ok(Loaded::Policies(policies::all(source).await?)),
+        LoadQuery::DeadLetters { .. } => {
+            let page = dead_letters::page(source, load.channel, &load.query).await?;
             Ok(Loaded::DeadLetters(page))
         }
-        Want::Outbox { .. } | Want::Requests { .. } => {
+        LoadQuery::Outbox { .. } | LoadQuery::Requests { .. } => {
             let why = "what is asked for in SQL is not read on the leader session";
             Err(Error::Unavailable(why.to_owned()).into())
         }
@@ -165,20 +165,20 @@ async fn with_gone(
         return Ok(page);
     };
     let found = messages.len() + unreadable.len();
-    let (first, asked) = match &load.want {
-        Want::Range { first, .. } => (*first, through.next().0.saturating_sub(first.0)),
-        Want::Exactly { sequences, .. } => {
+    let (first, asked) = match &load.query {
+        LoadQuery::Range { first, .. } => (*first, through.next().0.saturating_sub(first.0)),
+        LoadQuery::Exactly { sequences, .. } => {
             let asked = sequences.iter().filter(|sequence| *sequence <= through);
             let first = sequences.iter().min().copied().unwrap_or_default();
             (first, asked.count() as u64)
         }
-        Want::FirstSince(_)
-        | Want::Oldest { .. }
-        | Want::Gone
-        | Want::Policies
-        | Want::DeadLetters { .. }
-        | Want::Outbox { .. }
-        | Want::Requests { .. } => {
+        LoadQuery::FirstSince(_)
+        | LoadQuery::Oldest { .. }
+        | LoadQuery::Gone
+        | LoadQuery::Policies
+        | LoadQuery::DeadLetters { .. }
+        | LoadQuery::Outbox { .. }
+        | LoadQuery::Requests { .. } => {
             return Ok(page);
         }
     };
@@ -194,8 +194,8 @@ pub(super) async fn read_row_by_row(
     load: &Load,
     mut opener: Opener,
 ) -> Result<Loaded, Fault> {
-    let (sequences, bytes) = match &load.want {
-        Want::Range {
+    let (sequences, bytes) = match &load.query {
+        LoadQuery::Range {
             first,
             last,
             count,
@@ -204,14 +204,14 @@ pub(super) async fn read_row_by_row(
             let all = (first.0..=last.0).map(Sequence);
             (all.take(*count).collect(), *bytes)
         }
-        Want::Exactly { sequences, bytes } => (sequences.clone(), *bytes),
-        Want::FirstSince(_)
-        | Want::Oldest { .. }
-        | Want::Gone
-        | Want::Policies
-        | Want::DeadLetters { .. }
-        | Want::Outbox { .. }
-        | Want::Requests { .. } => {
+        LoadQuery::Exactly { sequences, bytes } => (sequences.clone(), *bytes),
+        LoadQuery::FirstSince(_)
+        | LoadQuery::Oldest { .. }
+        | LoadQuery::Gone
+        | LoadQuery::Policies
+        | LoadQuery::DeadLetters { .. }
+        | LoadQuery::Outbox { .. }
+        | LoadQuery::Requests { .. } => {
             return self::load(source, load, opener).await;
         }
     };

@@ -10,7 +10,7 @@ use super::load::size;
 use super::proven::ProvenRead;
 use super::source::{Line, Parameter, Source};
 use super::sql_acks::{self, ack_columns};
-use crate::core::load::{Loaded, Want};
+use crate::core::load::{LoadQuery, Loaded};
 use crate::core::outbox::{OutboxId, OutboxPage, OutboxRow};
 use crate::core::sql_acks::AckId;
 use crate::core::time::Timestamp;
@@ -97,7 +97,7 @@ const PAGE: &str = concat!(
 
 /// What is wanted of it.
 #[derive(Debug)]
-pub(super) struct Page<'a>(pub(super) &'a Want);
+pub(super) struct Page<'a>(pub(super) &'a LoadQuery);
 
 impl ProvenRead for Page<'_> {
     type Found = Loaded;
@@ -116,10 +116,10 @@ impl ProvenRead for Page<'_> {
 
 async fn page(
     source: &mut Source<'_>,
-    want: &Want,
+    want: &LoadQuery,
     fence: Fence,
 ) -> Result<Result<Loaded, WrongServer>, Fault> {
-    let Want::Outbox {
+    let LoadQuery::Outbox {
         gaps,
         ack_gaps,
         due,

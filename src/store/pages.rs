@@ -9,7 +9,7 @@ use super::encryption;
 use super::error::{Error, Fault};
 use super::pool::Store;
 use crate::core::ids::{ChannelId, LoadId, Sequence};
-use crate::core::load::{Load, Loaded, Unreadable, Want};
+use crate::core::load::{Load, LoadQuery, Loaded, Unreadable};
 use crate::core::message::Message;
 use crate::core::ranges::Ranges;
 
@@ -57,7 +57,7 @@ impl Store {
         let load = Load {
             id: LoadId::default(),
             channel,
-            want: Want::Range {
+            query: LoadQuery::Range {
                 first,
                 last,
                 count: size.messages,

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::core::commit_history::HighWaterMarks;
 use crate::core::ids::{ChannelId, Epoch, LoadId, Subject};
-use crate::core::load::{Load, Loaded, Want};
+use crate::core::load::{Load, LoadQuery, Loaded};
 use crate::core::replay::Stored;
 use crate::core::snapshot::Snapshot;
 use crate::core::takeover::FindPublishes;
@@ -211,8 +211,11 @@ impl Store {
         if let Some(why) = self.gate.rests() {
             return Err(Error::Unavailable(why));
         }
-        if matches!(load.want, Want::Outbox { .. } | Want::Requests { .. }) {
-            return self.asked(&load.want).await;
+        if matches!(
+            load.query,
+            LoadQuery::Outbox { .. } | LoadQuery::Requests { .. }
+        ) {
+            return self.asked(&load.query).await;
         }
         self.loaded(load).await
     }
@@ -232,16 +235,16 @@ impl Store {
             )
             .await;
         }
-        let what = match load.want {
-            Want::Policies => "reading policies",
-            Want::Gone => "reading what is gone",
-            Want::DeadLetters { .. } => "reading dead letters",
-            Want::Range { .. }
-            | Want::Exactly { .. }
-            | Want::FirstSince(_)
-            | Want::Oldest { .. }
-            | Want::Outbox { .. }
-            | Want::Requests { .. } => "loading messages",
+        let what = match load.query {
+            LoadQuery::Policies => "reading policies",
+            LoadQuery::Gone => "reading what is gone",
+            LoadQuery::DeadLetters { .. } => "reading dead letters",
+            LoadQuery::Range { .. }
+            | LoadQuery::Exactly { .. }
+            | LoadQuery::FirstSince(_)
+            | LoadQuery::Oldest { .. }
+            | LoadQuery::Outbox { .. }
+            | LoadQuery::Requests { .. } => "loading messages",
         };
         pooled.end(done, what)
     }
@@ -249,7 +252,7 @@ impl Store {
     /// Reads a little of all that an active reads again and again: what fails, and why.
     pub async fn try_loads(&self) -> Vec<Error> {
         let wants = [
-            Want::Outbox {
+            LoadQuery::Outbox {
                 gaps: Vec::new(),
                 ack_gaps: Vec::new(),
                 due: Timestamp(0),
@@ -259,17 +262,24 @@ impl Store {
                 payload_bytes: 0,
                 settles: true,
             },
-            Want::Requests { rows: 1 },
-            Want::Policies,
-            Want::Gone,
+            LoadQuery::Requests { rows: 1 },
+            LoadQuery::Policies,
+            LoadQuery::Gone,
         ];
         let mut failed = Vec::new();
         for want in wants {
             let (id, channel) = (LoadId(0), ChannelId(0));
-            let load = Load { id, channel, want };
-            let is_asked = matches!(load.want, Want::Outbox { .. } | Want::Requests { .. });
+            let load = Load {
+                id,
+                channel,
+                query: want,
+            };
+            let is_asked = matches!(
+                load.query,
+                LoadQuery::Outbox { .. } | LoadQuery::Requests { .. }
+            );
             let done = if is_asked {
-                self.asked(&load.want).await
+                self.asked(&load.query).await
             } else {
                 self.loaded(&load).await
             };
@@ -279,9 +289,9 @@ impl Store {
     }
 
     /// What is asked for in SQL, in one statement, without a transaction around it.
-    async fn asked(&self, want: &Want) -> Result<Loaded, Error> {
+    async fn asked(&self, want: &LoadQuery) -> Result<Loaded, Error> {
         let limit = self.statement_timeout + Duration::from_secs(1);
-        if let &Want::Requests { rows } = want {
+        if let &LoadQuery::Requests { rows } = want {
             self.proven(requests::Page(rows), limit).await
         } else {
             self.proven(outbox::Page(want), limit).await

@@ -2,7 +2,7 @@
 
 use stanby::core::ids::Sequence;
 use stanby::core::limits::{Heartbeats, Limits, Settings};
-use stanby::core::load::{Loaded, Want};
+use stanby::core::load::{LoadQuery, Loaded};
 use stanby::core::request::{Connect, Publish, Publisher, StartPosition, Subscribe};
 use stanby::core::snapshot::Snapshot;
 use stanby::core::time::{Now, Timestamp};
@@ -73,29 +73,29 @@ fn subscribes_that_wait_for_the_store_are_bounded() {
 
     let mut answered = 0;
     while let Some(load) = broker.poll_load() {
-        let result = match &load.want {
-            Want::FirstSince(_) => Loaded::FirstSince {
+        let result = match &load.query {
+            LoadQuery::FirstSince(_) => Loaded::FirstSince {
                 first: Some(Sequence(1)),
                 hole: None,
             },
-            Want::Range { last, .. } => Loaded::Messages {
+            LoadQuery::Range { last, .. } => Loaded::Messages {
                 messages: Vec::new(),
                 unreadable: Vec::new(),
                 through: *last,
                 gone: [(Sequence(1), *last)].into_iter().collect(),
             },
             // What their bytes were.
-            Want::Gone => Loaded::Gone(Vec::new()),
-            Want::Exactly { .. }
-            | Want::Oldest { .. }
-            | Want::Policies
-            | Want::DeadLetters { .. }
-            | Want::Outbox { .. }
-            | Want::Requests { .. } => {
+            LoadQuery::Gone => Loaded::Gone(Vec::new()),
+            LoadQuery::Exactly { .. }
+            | LoadQuery::Oldest { .. }
+            | LoadQuery::Policies
+            | LoadQuery::DeadLetters { .. }
+            | LoadQuery::Outbox { .. }
+            | LoadQuery::Requests { .. } => {
                 panic!("nobody needs {load:?}")
             }
         };
-        answered += usize::from(!matches!(load.want, Want::Gone));
+        answered += usize::from(!matches!(load.query, LoadQuery::Gone));
         let load = load.id;
         broker.handle(Event::Loaded { load, result }, NOW);
         commit(&mut broker);

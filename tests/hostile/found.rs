@@ -6,7 +6,7 @@ use bytes::Bytes;
 use stanby::core::batch::Batch;
 use stanby::core::ids::{Epoch, Guid, Sequence};
 use stanby::core::limits::{ChannelLimits, Heartbeats, Limits, Settings};
-use stanby::core::load::{Load, Want};
+use stanby::core::load::{Load, LoadQuery};
 use stanby::core::request::{Connect, Publish, Publisher, StartPosition, Subscribe};
 use stanby::core::time::{Instant, Now, Timestamp};
 use stanby::core::{Broker, Event, Request};
@@ -129,15 +129,15 @@ fn room_that_a_limit_makes_is_used_before_a_redelivery_has_been_read() {
     world.pass(Duration::from_secs(2));
 
     let loads = world.loads();
-    let asks_for = |wanted: fn(&Want) -> bool| loads.iter().any(|load| wanted(&load.want));
+    let asks_for = |wanted: fn(&LoadQuery) -> bool| loads.iter().any(|load| wanted(&load.query));
     assert!(
         asks_for(
-            |want| matches!(want, Want::Exactly { sequences, .. } if *sequences == [Sequence(2)])
+            |want| matches!(want, LoadQuery::Exactly { sequences, .. } if *sequences == [Sequence(2)])
         ),
         "{loads:?}"
     );
     assert!(
-        asks_for(|want| matches!(want, Want::Range { first, .. } if *first == Sequence(3))),
+        asks_for(|want| matches!(want, LoadQuery::Range { first, .. } if *first == Sequence(3))),
         "{loads:?}"
     );
 }

@@ -7,7 +7,7 @@ use stanby::config::Encryption;
 use stanby::config::encryption::Cipher;
 use stanby::core::batch::{Batch, ChannelRow};
 use stanby::core::ids::{ChannelId, ChannelName, ClientId, Epoch, Guid, LoadId, Sequence};
-use stanby::core::load::{Load, Loaded, Want};
+use stanby::core::load::{Load, LoadQuery, Loaded};
 use stanby::core::message::Message;
 use stanby::core::time::Timestamp;
 use stanby::store::{Error, Keyring, Store, Writer};
@@ -99,7 +99,7 @@ impl Term {
 
     /// What subscribers would get, and which sequences they would not.
     async fn read(&self) -> (Vec<String>, Vec<u64>) {
-        let want = Want::Range {
+        let want = LoadQuery::Range {
             first: Sequence(1),
             last: Sequence(100),
             count: 100,
@@ -128,11 +128,11 @@ impl Term {
         }
     }
 
-    async fn load(&self, want: Want) -> Loaded {
+    async fn load(&self, want: LoadQuery) -> Loaded {
         let load = Load {
             id: LoadId(1),
             channel: CHANNEL,
-            want,
+            query: want,
         };
         self.store.load(&load).await.unwrap()
     }
@@ -201,7 +201,7 @@ async fn limits_count_what_was_published_and_not_what_encryption_adds() {
         let fixture = migrated().await?;
         let term = Term::begin(&fixture, keys, 1).await.unwrap();
         term.publish(1, &["a", "bcd"]).await;
-        let want = Want::Oldest {
+        let want = LoadQuery::Oldest {
             first: Sequence(1),
             count: 10,
         };
@@ -243,7 +243,7 @@ async fn an_encrypted_row_that_was_moved_or_changed_costs_only_itself() {
     .await;
 
     assert_eq!(term.read().await, (texts(&["1", "4"]), vec![2, 3, 5, 6, 7]));
-    let want = Want::Exactly {
+    let want = LoadQuery::Exactly {
         sequences: vec![Sequence(2)],
         bytes: 1,
     };
@@ -379,7 +379,7 @@ async fn a_key_that_was_used_in_one_cluster_is_of_no_use_in_another() {
     let load = Load {
         id: LoadId(1),
         channel: CHANNEL,
-        want: Want::Exactly {
+        query: LoadQuery::Exactly {
             sequences: vec![Sequence(1)],
             bytes: 100,
         },

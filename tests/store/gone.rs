@@ -5,7 +5,7 @@ use std::sync::Arc;
 use stanby::core::batch::{Batch, ChannelRow, Counters, Trim};
 use stanby::core::gone::{GoneNotes, GoneRange, Reason};
 use stanby::core::ids::{ChannelId, ChannelName, ClientId, Epoch, Guid, LoadId, Sequence};
-use stanby::core::load::{Hole, Load, Loaded, Want};
+use stanby::core::load::{Hole, Load, LoadQuery, Loaded};
 use stanby::core::message::{self, Message};
 use stanby::core::ranges::Ranges;
 use stanby::core::time::Timestamp;
@@ -77,11 +77,11 @@ async fn texts(client: &Client, query: &str) -> Vec<String> {
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-async fn load(fixture: &Fixture, want: Want) -> Loaded {
+async fn load(fixture: &Fixture, want: LoadQuery) -> Loaded {
     let load = Load {
         id: LoadId(1),
         channel: CHANNEL,
-        want,
+        query: want,
     };
     fixture.store.load(&load).await.unwrap()
 }
@@ -201,13 +201,13 @@ async fn a_read_tells_what_of_its_holes_is_noted_and_nothing_of_the_others() {
         )
         .await
         .unwrap();
-    let page = |first, last| Want::Range {
+    let page = |first, last| LoadQuery::Range {
         first: Sequence(first),
         last: Sequence(last),
         count: 100,
         bytes: usize::MAX,
     };
-    let gone = async |want: Want| match load(&fixture, want).await {
+    let gone = async |want: LoadQuery| match load(&fixture, want).await {
         Loaded::Messages { gone, .. } | Loaded::Oldest { gone, .. } => gone,
         other @ (Loaded::FirstSince { .. }
         | Loaded::Gone(_)
@@ -222,17 +222,17 @@ async fn a_read_tells_what_of_its_holes_is_noted_and_nothing_of_the_others() {
     assert_eq!(gone(page(1, 9)).await, ranges(&[(2, 3), (9, 9)]));
     assert_eq!(gone(page(3, 8)).await, ranges(&[(3, 3)]));
     assert_eq!(gone(page(5, 7)).await, Ranges::default());
-    let exactly = Want::Exactly {
+    let exactly = LoadQuery::Exactly {
         sequences: [3, 5, 6].map(Sequence).into(),
         bytes: usize::MAX,
     };
     assert_eq!(gone(exactly).await, ranges(&[(3, 3)]));
-    let oldest = Want::Oldest {
+    let oldest = LoadQuery::Oldest {
         first: Sequence(1),
         count: 2,
     };
     assert_eq!(gone(oldest).await, ranges(&[(2, 3)]));
-    let since = |time| load(&fixture, Want::FirstSince(Timestamp(time)));
+    let since = |time| load(&fixture, LoadQuery::FirstSince(Timestamp(time)));
     let hole = |first, last, gone: &[(u64, u64)]| {
         Some(Hole {
             first: Sequence(first),
@@ -346,7 +346,7 @@ async fn what_a_batch_changes_of_the_notes_is_written_in_order() {
         shown,
         [(2, 3, true), (5, 5, false), (6, 7, true), (8, 8, false)]
     );
-    let Loaded::Gone(unsettled) = load(&fixture, Want::Gone).await else {
+    let Loaded::Gone(unsettled) = load(&fixture, LoadQuery::Gone).await else {
         panic!("what is gone was asked for")
     };
     let unsettled: Vec<u64> = unsettled.iter().map(|range| range.first.0).collect();

@@ -2,7 +2,7 @@
 
 use stanby::config::database::DatabaseUrl;
 use stanby::core::ids::{ChannelId, LoadId};
-use stanby::core::load::{Load, Loaded, Want};
+use stanby::core::load::{Load, LoadQuery, Loaded};
 use stanby::core::outbox::OutboxPage;
 use stanby::core::time::Timestamp;
 use stanby::store::Store;
@@ -32,7 +32,7 @@ async fn read_where(store: &Store, gaps: &[(u64, u64)], settles: bool) -> Outbox
     let load = Load {
         id: LoadId(1),
         channel: ChannelId(0),
-        want: Want::Outbox {
+        query: LoadQuery::Outbox {
             gaps: gaps.to_vec(),
             ack_gaps: gaps.to_vec(),
             due: Timestamp(0),

@@ -11,7 +11,7 @@ use stanby::core::ids::{
     BatchNumber, ChannelId, ChannelName, ClientId, ConnectionId, DurableName, Guid, LoadId,
     NAME_BYTES_MAX, PositionId, QueueName, SUBJECT_BYTES_MAX, Sequence, Subject, SubscriptionId,
 };
-use stanby::core::load::{Load, Want};
+use stanby::core::load::{Load, LoadQuery};
 use stanby::core::message::Message;
 use stanby::core::policy::Count;
 use stanby::core::ranges::Ranges;
@@ -403,7 +403,7 @@ pub(crate) fn load(dice: &mut Dice, rows: &Snapshot, number: u64) -> Load {
     let bytes = [0, 1, 100, 10_000, 1 << 20][usize::try_from(dice.below(5)).unwrap()];
     let count = [1, 2, 7, 1024][usize::try_from(dice.below(4)).unwrap()];
     let want = match dice.below(4) {
-        0 => Want::Range {
+        0 => LoadQuery::Range {
             first: any(dice),
             last: any(dice),
             count,
@@ -414,15 +414,15 @@ pub(crate) fn load(dice: &mut Dice, rows: &Snapshot, number: u64) -> Load {
                 .filter(|_| dice.chance(5))
                 .map(Sequence)
                 .collect();
-            Want::Exactly {
+            LoadQuery::Exactly {
                 sequences: wanted,
                 bytes,
             }
         }
-        2 => Want::FirstSince(Timestamp(
+        2 => LoadQuery::FirstSince(Timestamp(
             1_700_000_000_000_000_000 - 2 + dice.below(2 * last + 4).cast_signed(),
         )),
-        _ => Want::Oldest {
+        _ => LoadQuery::Oldest {
             first: any(dice),
             count,
         },
@@ -430,6 +430,6 @@ pub(crate) fn load(dice: &mut Dice, rows: &Snapshot, number: u64) -> Load {
     Load {
         id: LoadId(number),
         channel,
-        want,
+        query: want,
     }
 }

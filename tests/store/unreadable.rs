@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use stanby::core::batch::{Batch, ChannelRow};
 use stanby::core::ids::{ChannelId, ChannelName, ClientId, Epoch, Guid, LoadId, Sequence};
-use stanby::core::load::{Load, Loaded, Want};
+use stanby::core::load::{Load, LoadQuery, Loaded};
 use stanby::core::message::Message;
 use stanby::core::time::Timestamp;
 use tokio_postgres::Client;
@@ -57,11 +57,11 @@ fn orders(first_sequence: u64) -> ChannelRow {
 }
 
 /// What was read, what could not be, and how far.
-async fn load(fixture: &Fixture, want: Want) -> (Vec<u64>, Vec<(u64, String)>, u64) {
+async fn load(fixture: &Fixture, want: LoadQuery) -> (Vec<u64>, Vec<(u64, String)>, u64) {
     let load = Load {
         id: LoadId(1),
         channel: CHANNEL,
-        want,
+        query: want,
     };
     match fixture.store.load(&load).await.unwrap() {
         Loaded::Messages {
@@ -89,8 +89,8 @@ async fn load(fixture: &Fixture, want: Want) -> (Vec<u64>, Vec<(u64, String)>, u
     }
 }
 
-fn range(count: usize, bytes: usize) -> Want {
-    Want::Range {
+fn range(count: usize, bytes: usize) -> LoadQuery {
+    LoadQuery::Range {
         first: Sequence(1),
         last: Sequence(5),
         count,
@@ -98,8 +98,8 @@ fn range(count: usize, bytes: usize) -> Want {
     }
 }
 
-fn exactly(sequences: &[u64]) -> Want {
-    Want::Exactly {
+fn exactly(sequences: &[u64]) -> LoadQuery {
+    LoadQuery::Exactly {
         sequences: sequences.iter().copied().map(Sequence).collect(),
         bytes: usize::MAX,
     }

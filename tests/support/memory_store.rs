@@ -14,7 +14,7 @@ use stanby::core::admin::{RequestChange, RequestId, RequestRow};
 use stanby::core::batch::{AckedChange, Batch, ChannelRow, ProgressChange, Trim};
 use stanby::core::gone::GoneRange;
 use stanby::core::ids::{ChannelId, Epoch, PositionId, Sequence, Subject};
-use stanby::core::load::{Hole, Load, Loaded, Oldest, Unreadable, Want};
+use stanby::core::load::{Hole, Load, LoadQuery, Loaded, Oldest, Unreadable};
 use stanby::core::message::Message;
 use stanby::core::outbox::{OutboxId, OutboxRow};
 use stanby::core::policy::{DeadLetter, Policy};
@@ -181,8 +181,8 @@ impl MemoryStore {
                 .map(|(_, (_, message))| Arc::clone(message))
         };
         let max = Sequence(u64::MAX);
-        match &load.want {
-            Want::Range {
+        match &load.query {
+            LoadQuery::Range {
                 first,
                 last,
                 count,
@@ -193,7 +193,7 @@ impl MemoryStore {
                 let asked = through.next().0.saturating_sub(first.0);
                 self.loaded(load.channel, messages, through, (*first, asked))
             }
-            Want::Exactly { sequences, bytes } => {
+            LoadQuery::Exactly { sequences, bytes } => {
                 let stored = sequences
                     .iter()
                     .filter(|&&s| !self.hidden.contains(&(load.channel, s)))
@@ -206,7 +206,7 @@ impl MemoryStore {
                 let asked = sequences.iter().filter(|s| **s <= through).count() as u64;
                 self.loaded(load.channel, messages, through, (first, asked))
             }
-            Want::FirstSince(time) => {
+            LoadQuery::FirstSince(time) => {
                 let mut messages = of_channel(Sequence::ZERO, max);
                 let first = messages.find(|message| message.published_at >= *time);
                 let first = first.map(|message| message.sequence);
@@ -223,7 +223,7 @@ impl MemoryStore {
                 });
                 Loaded::FirstSince { first, hole }
             }
-            Want::Oldest { first, count } => {
+            LoadQuery::Oldest { first, count } => {
                 let Some(ChannelRow { name, .. }) = self.rows.channels.get(&load.channel) else {
                     return Loaded::Oldest {
                         oldest: Vec::new(),
@@ -245,7 +245,7 @@ impl MemoryStore {
                 };
                 Loaded::Oldest { oldest, gone }
             }
-            Want::Outbox {
+            LoadQuery::Outbox {
                 gaps,
                 ack_gaps,
                 due,
@@ -260,15 +260,15 @@ impl MemoryStore {
                 *rows,
                 *payload_bytes,
             )),
-            Want::Policies => Loaded::Policies(self.policies.clone()),
-            Want::DeadLetters {
+            LoadQuery::Policies => Loaded::Policies(self.policies.clone()),
+            LoadQuery::DeadLetters {
                 first,
                 last,
                 again,
                 rows,
             } => Loaded::DeadLetters(self.letters(load.channel, (*first, *last), *again, *rows)),
-            Want::Requests { rows } => Loaded::Requests(self.request_page(*rows)),
-            Want::Gone => {
+            LoadQuery::Requests { rows } => Loaded::Requests(self.request_page(*rows)),
+            LoadQuery::Gone => {
                 let ranges = self.rows.gone.iter().copied();
                 Loaded::Gone(
                     ranges

@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use crate::cli::failure::Failure;
 use crate::cli::status::read_failure;
 use crate::core::ids::{ChannelId, LoadId, Sequence};
-use crate::core::load::{Load, Loaded, Unreadable, Want};
+use crate::core::load::{Load, LoadQuery, Loaded, Unreadable};
 use crate::core::message::Message;
 use crate::core::time::Timestamp;
 use crate::store::Store;
@@ -41,7 +41,7 @@ impl<'a> Pages<'a> {
         if self.next > self.last {
             return Ok(None);
         }
-        let want = Want::Range {
+        let want = LoadQuery::Range {
             first: self.next,
             last: self.last,
             count: PAGE_MESSAGES,
@@ -63,7 +63,7 @@ impl<'a> Pages<'a> {
     /// Begins with the first message at or after this time.
     pub(in crate::cli) async fn skip_to(&mut self, since: i64) -> Result<(), Failure> {
         let Loaded::FirstSince { first, .. } =
-            self.load(Want::FirstSince(Timestamp(since))).await?
+            self.load(LoadQuery::FirstSince(Timestamp(since))).await?
         else {
             return Err(Failure::Failed(anyhow!(
                 "the time of messages cannot be looked for"
@@ -73,11 +73,11 @@ impl<'a> Pages<'a> {
         Ok(())
     }
 
-    async fn load(&self, want: Want) -> Result<Loaded, Failure> {
+    async fn load(&self, want: LoadQuery) -> Result<Loaded, Failure> {
         let load = Load {
             id: LoadId::default(),
             channel: self.channel,
-            want,
+            query: want,
         };
         self.store.load(&load).await.map_err(read_failure)
     }

@@ -7,7 +7,7 @@ use crate::core::channel_limits::{ChannelLimits, Overrides};
 use crate::core::channels::{Channel, Emptying};
 use crate::core::group::Group;
 use crate::core::ids::{ChannelId, ChannelName, PositionId, Sequence, SubscriptionId};
-use crate::core::load::Want;
+use crate::core::load::LoadQuery;
 use crate::core::loads::Purpose;
 use crate::core::notice::Notice;
 use crate::core::rejection::Rejection;
@@ -141,7 +141,7 @@ impl Broker {
             (None, None, None, true) => last,
             (None, Some(time), None, false) => {
                 let time = Timestamp(time.cast_signed());
-                let want = Want::FirstSince(time);
+                let want = LoadQuery::FirstSince(time);
                 self.loads.ask(id, want, Purpose::Request);
                 return Ok(Step::Wait(Stage::Since(last)));
             }

@@ -13,7 +13,7 @@ use super::settle::range;
 use super::{Fact, RequestError, RequestRow, Stage, Step, Underway};
 use crate::core::broker::Broker;
 use crate::core::ids::{ChannelId, ChannelName, Guid, Sequence};
-use crate::core::load::{Loaded, Want};
+use crate::core::load::{LoadQuery, Loaded};
 use crate::core::loads::Purpose;
 use crate::core::message::Message;
 use crate::core::policy::StoredDeadLetter;
@@ -103,7 +103,7 @@ impl Broker {
         } else {
             DEAD_LETTERS_PER_STEP
         };
-        let want = Want::DeadLetters {
+        let want = LoadQuery::DeadLetters {
             first: first.max(self.admin.redrive.after.next()),
             last: through,
             again: bounds.map(|_| row.id),
@@ -136,7 +136,7 @@ impl Broker {
         }
         let sequences = letters.iter().map(|letter| letter.sequence).collect();
         self.admin.redrive.dead_letters = letters.into();
-        let want = Want::Exactly {
+        let want = LoadQuery::Exactly {
             sequences,
             bytes: BYTES_PER_STEP,
         };

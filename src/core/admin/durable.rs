@@ -7,7 +7,7 @@ use crate::core::broker::Broker;
 use crate::core::channels::Channel;
 use crate::core::group::Group;
 use crate::core::ids::{ChannelId, ClientId, DurableName, PositionId, QueueName, Sequence};
-use crate::core::load::Want;
+use crate::core::load::LoadQuery;
 use crate::core::loads::Purpose;
 use crate::core::request::Durables;
 use crate::core::time::Timestamp;
@@ -110,7 +110,7 @@ impl Broker {
             },
             (None, Some(next), None) => in_range(channel, next)?,
             (None, None, Some(time)) => {
-                let want = Want::FirstSince(Timestamp(time.cast_signed()));
+                let want = LoadQuery::FirstSince(Timestamp(time.cast_signed()));
                 self.loads.ask(found.channel, want, Purpose::Request);
                 return Ok(Step::Wait(Stage::Since(last)));
             }

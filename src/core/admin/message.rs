@@ -8,7 +8,7 @@ use super::settle::range;
 use super::{Fact, RequestError, RequestRow, Stage, Step};
 use crate::core::broker::Broker;
 use crate::core::ids::{ChannelId, ChannelName, Guid, Sequence};
-use crate::core::load::{Loaded, Want};
+use crate::core::load::{LoadQuery, Loaded};
 use crate::core::loads::Purpose;
 use crate::core::message::Message;
 
@@ -45,7 +45,7 @@ impl Broker {
                 "Ask for them in parts; `channel purge` drops all before a sequence.",
             ));
         }
-        let want = Want::Range {
+        let want = LoadQuery::Range {
             first,
             last,
             count: usize::try_from(MESSAGES_MAX).unwrap_or(usize::MAX),

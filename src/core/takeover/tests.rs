@@ -5,7 +5,7 @@ use crate::core::batch::{Batch, ChannelRow};
 use crate::core::event::Event;
 use crate::core::ids::{BatchNumber, ClientId};
 use crate::core::limits::{Heartbeats, Limits};
-use crate::core::load::Want;
+use crate::core::load::LoadQuery;
 use crate::core::message::Message;
 use crate::core::outbound::{Outbound, Reply};
 use crate::core::request::{Publish, Publisher};
@@ -183,7 +183,7 @@ fn what_is_put_back_is_not_read_from_the_outbox_before_it_is_gone_there() {
         broker.handle_timeout(Now::default());
         let loads = std::iter::from_fn(|| broker.poll_load());
         loads
-            .filter(|load| matches!(load.want, Want::Outbox { .. }))
+            .filter(|load| matches!(load.query, LoadQuery::Outbox { .. }))
             .count()
     };
 

@@ -1,7 +1,7 @@
 //! What becomes of reads: answered at once, held back, or failed.
 
 use stanby::core::Event;
-use stanby::core::load::{Load, Want};
+use stanby::core::load::{Load, LoadQuery};
 
 use super::World;
 
@@ -40,19 +40,19 @@ impl World {
 
     pub(super) fn read(&mut self, load: Load, outputs: &mut Vec<String>) {
         if self.reads != Reads::Silent {
-            outputs.push(match &load.want {
-                Want::Range { first, last, .. } => format!("read {first} to {last}"),
-                Want::Exactly { sequences, .. } => {
+            outputs.push(match &load.query {
+                LoadQuery::Range { first, last, .. } => format!("read {first} to {last}"),
+                LoadQuery::Exactly { sequences, .. } => {
                     let wanted: Vec<String> = sequences.iter().map(ToString::to_string).collect();
                     format!("read {}", wanted.join(", "))
                 }
-                Want::FirstSince(_) => "read the first since".into(),
-                Want::Oldest { first, .. } => format!("read the oldest from {first}"),
-                Want::Gone => "read what is gone".to_owned(),
-                Want::Policies => "read the policies".to_owned(),
-                Want::DeadLetters { first, .. } => format!("read dead letters from {first}"),
-                Want::Outbox { .. } => "read the outbox".to_owned(),
-                Want::Requests { .. } => "read requests".to_owned(),
+                LoadQuery::FirstSince(_) => "read the first since".into(),
+                LoadQuery::Oldest { first, .. } => format!("read the oldest from {first}"),
+                LoadQuery::Gone => "read what is gone".to_owned(),
+                LoadQuery::Policies => "read the policies".to_owned(),
+                LoadQuery::DeadLetters { first, .. } => format!("read dead letters from {first}"),
+                LoadQuery::Outbox { .. } => "read the outbox".to_owned(),
+                LoadQuery::Requests { .. } => "read requests".to_owned(),
             });
         }
         match self.reads {

@@ -7,7 +7,7 @@ use bytestring::ByteString;
 use stanby::core::batch::{Batch, HOLDERS_PAGE, SubscriptionRow};
 use stanby::core::ids::{BatchNumber, Guid, LoadId, PositionId, ProbeId, Sequence, Subject};
 use stanby::core::limits::Heartbeats;
-use stanby::core::load::{Load, Loaded, Want};
+use stanby::core::load::{Load, LoadQuery, Loaded};
 use stanby::core::message::Message;
 use stanby::core::request::AckToken;
 use stanby::core::snapshot::Snapshot;
@@ -317,14 +317,14 @@ impl Checks {
             .channels
             .get(&channel)
             .is_some_and(|facts| facts.live.contains(&sequence));
-        let want = Want::Exactly {
+        let want = LoadQuery::Exactly {
             sequences: vec![sequence],
             bytes: 1,
         };
         let row = store.load(&Load {
             id: LoadId(0),
             channel,
-            want,
+            query: want,
         });
         self.failovers.spoken.insert((channel, sequence));
         let there = matches!(&row, Loaded::Messages { messages, .. } if !messages.is_empty());
