@@ -3,7 +3,7 @@
 use std::io::BufRead;
 
 use super::checksum::Checksum;
-use super::records::{Flaw, fill, version};
+use super::records::{RecordError, fill, version};
 
 pub const ENTRY_BYTES: usize = 32;
 
@@ -40,7 +40,7 @@ pub struct Index<'a, R> {
 pub struct Unusable;
 
 impl<'a, R: BufRead> Index<'a, R> {
-    pub fn open(mut source: R, checksum: &'a Checksum) -> Result<Self, Flaw> {
+    pub fn open(mut source: R, checksum: &'a Checksum) -> Result<Self, RecordError> {
         version(&mut source)?;
         Ok(Self { source, checksum })
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::checksum::Checksum;
-use super::records::{Flaw, HEADER_BYTES, Record, Records, VERSION_BYTES};
+use super::records::{HEADER_BYTES, Record, RecordError, Records, VERSION_BYTES};
 use super::slice::Finding;
 use crate::core::ids::{ChannelId, SubscriptionId};
 use crate::former::Broken;
@@ -37,15 +37,19 @@ pub fn server_info(
     checksum: &Checksum,
 ) -> Result<ServerInfo, BadServerInfo> {
     use BadServerInfo::{Damaged, Unreadable};
-    let bad = |flaw: Flaw| match flaw {
-        Flaw::NoVersion | Flaw::Cut { .. } | Flaw::Checksum { .. } => Damaged(flaw.sentence()),
-        Flaw::Io(_) | Flaw::Version(_) | Flaw::OfIndex(_) => Unreadable(flaw.sentence()),
+    let bad = |error: RecordError| match error {
+        RecordError::NoVersion | RecordError::Cut { .. } | RecordError::Checksum { .. } => {
+            Damaged(error.sentence())
+        }
+        RecordError::Io(_) | RecordError::Version(_) | RecordError::OfIndex(_) => {
+            Unreadable(error.sentence())
+        }
     };
     let mut records = Records::untyped(source, checksum).map_err(bad)?;
     let record = match records.read_next() {
         Ok(Some(record)) => record,
         Ok(None) => return Err(Damaged("it holds nothing but its version".to_owned())),
-        Err(Flaw::Checksum { record, .. })
+        Err(RecordError::Checksum { record, .. })
             if checksum.is_usual() && ServerInfo::decode(&record.payload).is_ok() =>
         {
             return Err(Unreadable(
@@ -54,7 +58,7 @@ pub fn server_info(
                     .to_owned(),
             ));
         }
-        Err(flaw) => return Err(bad(flaw)),
+        Err(error) => return Err(bad(error)),
     };
     let expected = VERSION_BYTES + HEADER_BYTES + record.payload.len() as u64;
     if length != expected {
@@ -69,7 +73,7 @@ pub fn clients(
     source: impl BufRead,
     checksum: &Checksum,
     found: &mut dyn FnMut(Finding),
-) -> Result<Vec<Client>, Flaw> {
+) -> Result<Vec<Client>, RecordError> {
     let mut clients: BTreeMap<Bytes, Client> = BTreeMap::new();
     replay(source, checksum, found, &mut |record| {
         match record.kind {
@@ -95,7 +99,7 @@ pub fn subscriptions(
     channel: ChannelId,
     checksum: &Checksum,
     found: &mut dyn FnMut(Finding),
-) -> Result<Vec<Subscription>, Flaw> {
+) -> Result<Vec<Subscription>, RecordError> {
     let mut stored: BTreeMap<u64, Stored> = BTreeMap::new();
     replay(source, checksum, found, &mut |record| {
         if !(1..=5).contains(&record.kind) {
@@ -184,12 +188,12 @@ fn replay(
     checksum: &Checksum,
     found: &mut dyn FnMut(Finding),
     apply: &mut dyn FnMut(&Record) -> Result<(), Broken>,
-) -> Result<(), Flaw> {
+) -> Result<(), RecordError> {
     let mut records = match Records::typed(source, checksum) {
-        Err(flaw @ Flaw::NoVersion) => {
+        Err(error @ RecordError::NoVersion) => {
             found(Finding::Damage(format!(
                 "{}: is the copy complete? All that it said is lost",
-                flaw.sentence()
+                error.sentence()
             )));
             return Ok(());
         }
@@ -206,25 +210,25 @@ fn replay(
                     )));
                 }
             }
-            Err(flaw @ Flaw::Checksum { .. }) => found(Finding::Damage(format!(
+            Err(error @ RecordError::Checksum { .. }) => found(Finding::Damage(format!(
                 "{}; what it says is lost",
-                flaw.sentence()
+                error.sentence()
             ))),
-            Err(flaw @ Flaw::Cut { .. }) if records.hides_records() => {
+            Err(error @ RecordError::Cut { .. }) if records.hides_records() => {
                 found(Finding::Damage(format!(
                     "{}, but whole records follow: its length is damaged; what it and all that follow say is lost",
-                    flaw.sentence()
+                    error.sentence()
                 )));
                 return Ok(());
             }
-            Err(flaw @ Flaw::Cut { .. }) => {
+            Err(error @ RecordError::Cut { .. }) => {
                 found(Finding::Cut(format!(
                     "{}; what was written last before the crash is not known",
-                    flaw.sentence()
+                    error.sentence()
                 )));
                 return Ok(());
             }
-            Err(flaw) => return Err(flaw),
+            Err(error) => return Err(error),
         }
     }
 }

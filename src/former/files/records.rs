@@ -50,7 +50,7 @@ impl Record {
 
 /// Why a record cannot be had.
 #[derive(Debug)]
-pub enum Flaw {
+pub enum RecordError {
     /// The file is shorter than the version.
     NoVersion,
     Version(u32),
@@ -67,10 +67,10 @@ pub enum Flaw {
     },
     Io(io::Error),
     /// In the index beside the file.
-    OfIndex(Box<Flaw>),
+    OfIndex(Box<RecordError>),
 }
 
-impl Flaw {
+impl RecordError {
     #[must_use]
     pub fn of_index(self) -> Self {
         Self::OfIndex(Box::new(self))
@@ -100,12 +100,12 @@ impl Flaw {
                 record.payload.len()
             ),
             Self::Io(error) => format!("it cannot be read: {error}"),
-            Self::OfIndex(flaw) => format!("its index: {}", flaw.sentence()),
+            Self::OfIndex(error) => format!("its index: {}", error.sentence()),
         }
     }
 }
 
-impl From<io::Error> for Flaw {
+impl From<io::Error> for RecordError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
@@ -125,15 +125,15 @@ pub struct Records<'a, R> {
 }
 
 impl<'a, R: BufRead> Records<'a, R> {
-    pub fn typed(source: R, checksum: &'a Checksum) -> Result<Self, Flaw> {
+    pub fn typed(source: R, checksum: &'a Checksum) -> Result<Self, RecordError> {
         Self::open(source, checksum, true)
     }
 
-    pub fn untyped(source: R, checksum: &'a Checksum) -> Result<Self, Flaw> {
+    pub fn untyped(source: R, checksum: &'a Checksum) -> Result<Self, RecordError> {
         Self::open(source, checksum, false)
     }
 
-    fn open(mut source: R, checksum: &'a Checksum, is_typed: bool) -> Result<Self, Flaw> {
+    fn open(mut source: R, checksum: &'a Checksum, is_typed: bool) -> Result<Self, RecordError> {
         version(&mut source)?;
         Ok(Self {
             source,
@@ -147,22 +147,22 @@ impl<'a, R: BufRead> Records<'a, R> {
     }
 
     /// `None` at the end. After a checksum that is wrong the next record follows; after another flaw nothing does.
-    pub fn read_next(&mut self) -> Result<Option<Record>, Flaw> {
+    pub fn read_next(&mut self) -> Result<Option<Record>, RecordError> {
         if self.is_over {
             return Ok(None);
         }
         let read = self.read();
-        self.is_over = !matches!(read, Ok(Some(_)) | Err(Flaw::Checksum { .. }));
+        self.is_over = !matches!(read, Ok(Some(_)) | Err(RecordError::Checksum { .. }));
         read
     }
 
-    fn read(&mut self) -> Result<Option<Record>, Flaw> {
+    fn read(&mut self) -> Result<Option<Record>, RecordError> {
         let mut header = [0; 8];
         let (number, at) = (self.number + 1, self.at);
         match fill(&mut self.source, &mut header)? {
             0 => return Ok(None),
             8 => {}
-            _ => return Err(Flaw::Cut { number, at }),
+            _ => return Err(RecordError::Cut { number, at }),
         }
         let (length, checksum) = header_of(header);
         if length == 0 && checksum == 0 {
@@ -172,7 +172,7 @@ impl<'a, R: BufRead> Records<'a, R> {
         let payload = up_to(&mut self.source, length.into())?;
         if (payload.len() as u64) < u64::from(length) {
             self.rest = payload;
-            return Err(Flaw::Cut { number, at });
+            return Err(RecordError::Cut { number, at });
         }
         let record = Record {
             kind,
@@ -226,14 +226,14 @@ impl<'a, R: BufRead> Records<'a, R> {
 }
 
 /// Reads the version, which is all that files of any kind have in common.
-pub fn version(source: &mut impl BufRead) -> Result<(), Flaw> {
+pub fn version(source: &mut impl BufRead) -> Result<(), RecordError> {
     let mut version = [0; 4];
     if fill(source, &mut version)? < version.len() {
-        return Err(Flaw::NoVersion);
+        return Err(RecordError::NoVersion);
     }
     match u32::from_le_bytes(version) {
         VERSION => Ok(()),
-        other => Err(Flaw::Version(other)),
+        other => Err(RecordError::Version(other)),
     }
 }
 
@@ -243,12 +243,16 @@ pub(super) fn header_of(header: [u8; 8]) -> (u32, u32) {
     (half(both), half(both >> 32))
 }
 
-pub(super) fn check(record: Record, expected: u32, checksum: &Checksum) -> Result<Record, Flaw> {
+pub(super) fn check(
+    record: Record,
+    expected: u32,
+    checksum: &Checksum,
+) -> Result<Record, RecordError> {
     let found = checksum.of(&record.payload);
     if found == expected {
         Ok(record)
     } else {
-        Err(Flaw::Checksum {
+        Err(RecordError::Checksum {
             record,
             expected,
             found,
@@ -326,13 +330,13 @@ mod tests {
         for length in 0..file.len() {
             let read = Records::untyped(&file[..length], &checksum);
             match read {
-                Err(flaw) => assert!(length < 4 && matches!(flaw, Flaw::NoVersion)),
+                Err(error) => assert!(length < 4 && matches!(error, RecordError::NoVersion)),
                 Ok(mut records) if length == 4 => assert!(records.read_next().unwrap().is_none()),
                 Ok(mut records) => {
-                    let flaw = records.read_next().unwrap_err();
+                    let error = records.read_next().unwrap_err();
                     assert!(
-                        matches!(flaw, Flaw::Cut { number: 1, at: 4 }),
-                        "{length}: {flaw:?}"
+                        matches!(error, RecordError::Cut { number: 1, at: 4 }),
+                        "{length}: {error:?}"
                     );
                     assert!(records.read_next().unwrap().is_none());
                 }
@@ -366,7 +370,10 @@ mod tests {
         let mut file = [bytes(SLICE), bytes(&SLICE[8..])].concat();
         file[20] ^= 1;
         let mut records = Records::untyped(&file[..], &checksum).unwrap();
-        assert!(matches!(records.read_next(), Err(Flaw::Checksum { .. })));
+        assert!(matches!(
+            records.read_next(),
+            Err(RecordError::Checksum { .. })
+        ));
         let record = records.read_next().unwrap().unwrap();
         assert_eq!((record.number, record.at), (2, 36));
 

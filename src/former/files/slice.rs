@@ -12,7 +12,9 @@ use bytes::Bytes;
 
 use super::checksum::Checksum;
 use super::index::{Entry, Index};
-use super::records::{Flaw, Record, Records, VERSION_BYTES, check, fill, header_of, payload};
+use super::records::{
+    Record, RecordError, Records, VERSION_BYTES, check, fill, header_of, payload,
+};
 use crate::protocol::client::delivery;
 
 const BUFFER_BYTES: usize = 1 << 18;
@@ -95,7 +97,7 @@ impl<F: SliceFiles> Slice<F> {
         files: F,
         checksum: &Checksum,
         found: &mut dyn FnMut(Finding),
-    ) -> Result<Self, Flaw> {
+    ) -> Result<Self, RecordError> {
         let listed = listed(&files, checksum)?;
         let mut slice = Self {
             files,
@@ -153,7 +155,7 @@ impl<F: SliceFiles> Slice<F> {
     }
 
     /// What stands before `end` only: a later slice has the rest again.
-    pub fn cut_off(&mut self, end: u64, checksum: &Checksum) -> Result<(), Flaw> {
+    pub fn cut_off(&mut self, end: u64, checksum: &Checksum) -> Result<(), RecordError> {
         if self.extent.last < end {
             return Ok(());
         }
@@ -172,7 +174,7 @@ impl<F: SliceFiles> Slice<F> {
         sequences: Range<u64>,
         checksum: &Checksum,
         each: &mut dyn FnMut(Entry) -> bool,
-    ) -> Result<(), Flaw> {
+    ) -> Result<(), RecordError> {
         let wanted = |entry: &Entry| sequences.contains(&entry.sequence);
         if self.by != By::Index {
             // What is wrong with them was reported at the first reading.
@@ -187,11 +189,11 @@ impl<F: SliceFiles> Slice<F> {
         &self,
         checksum: &Checksum,
         each: &mut dyn FnMut(Entry) -> bool,
-    ) -> Result<(), Flaw> {
-        let of_index = |error: io::Error| Flaw::from(error).of_index();
+    ) -> Result<(), RecordError> {
+        let of_index = |error: io::Error| RecordError::from(error).of_index();
         let source = self.files.index().map_err(of_index)?;
         let source = source.ok_or_else(|| of_index(io::ErrorKind::NotFound.into()))?;
-        let mut index = Index::open(buffered(source), checksum).map_err(Flaw::of_index)?;
+        let mut index = Index::open(buffered(source), checksum).map_err(RecordError::of_index)?;
         let changed = |_| of_index(io::Error::other("it has changed while it was read"));
         while let Some(entry) = index.read_next().map_err(changed)? {
             if !each(entry) {
@@ -202,13 +204,13 @@ impl<F: SliceFiles> Slice<F> {
     }
 
     /// Sequences and payloads, in the order of sequences. The error of `each` ends it.
-    pub fn messages<E: From<Flaw>>(
+    pub fn messages<E: From<RecordError>>(
         &self,
         sequences: Range<u64>,
         checksum: &Checksum,
-        each: &mut dyn FnMut(u64, Result<Bytes, Flaw>) -> Result<(), E>,
+        each: &mut dyn FnMut(u64, Result<Bytes, RecordError>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let opened = self.files.records().map_err(Flaw::from)?;
+        let opened = self.files.records().map_err(RecordError::from)?;
         let mut data = Data::new(opened);
         let mut ended = Ok(());
         let mut number = 0;
@@ -226,17 +228,17 @@ impl<F: SliceFiles> Slice<F> {
         &self,
         checksum: &Checksum,
         found: &mut dyn FnMut(Finding),
-    ) -> Result<Vec<Entry>, Flaw> {
+    ) -> Result<Vec<Entry>, RecordError> {
         let source = buffered(self.files.records()?);
         let mut entries: Vec<Entry> = Vec::new();
         let mut records = match Records::untyped(source, checksum) {
-            Err(flaw @ Flaw::NoVersion) => {
+            Err(error @ RecordError::NoVersion) => {
                 // What an index lists of it is reported beside the index.
                 if self.by == By::Records {
                     found(Finding::Damage(format!(
                         "{}: is the copy complete? nats-streaming-server does not start with it, either; what it held, if \
                          anything, is lost",
-                        flaw.sentence()
+                        error.sentence()
                     )));
                 }
                 return Ok(entries);
@@ -257,38 +259,38 @@ impl<F: SliceFiles> Slice<F> {
                         ))),
                     }
                 }
-                Err(Flaw::Checksum { .. }) if damaged == DAMAGED_IN_A_ROW_MAX => {
+                Err(RecordError::Checksum { .. }) if damaged == DAMAGED_IN_A_ROW_MAX => {
                     found(Finding::Damage(
                         "what follows cannot be read either, up to its end; all of it is lost"
                             .to_owned(),
                     ));
                     break;
                 }
-                Err(flaw @ Flaw::Checksum { .. }) => {
+                Err(error @ RecordError::Checksum { .. }) => {
                     damaged += 1;
                     let after = entries.last().map_or(0, |entry| entry.sequence);
                     found(Finding::Damage(format!(
                         "{}; the message after {after} is lost",
-                        flaw.sentence()
+                        error.sentence()
                     )));
                 }
-                Err(flaw @ Flaw::Cut { .. }) if records.hides_records() => {
+                Err(error @ RecordError::Cut { .. }) if records.hides_records() => {
                     let after = entries.last().map_or(0, |entry| entry.sequence);
                     found(Finding::Damage(format!(
                         "{}, but whole records follow: its length is damaged; what follows message {after} is lost",
-                        flaw.sentence()
+                        error.sentence()
                     )));
                     break;
                 }
-                Err(flaw @ Flaw::Cut { .. }) => {
+                Err(error @ RecordError::Cut { .. }) => {
                     let after = entries.last().map_or(0, |entry| entry.sequence);
                     found(Finding::Cut(format!(
                         "{}; nothing of it is taken, the last message is {after}",
-                        flaw.sentence()
+                        error.sentence()
                     )));
                     break;
                 }
-                Err(flaw) => return Err(flaw),
+                Err(error) => return Err(error),
             }
         }
         if self.by == By::Both {
@@ -313,19 +315,19 @@ struct Listed {
 }
 
 /// What the index says, and whether the former server would believe it.
-fn listed<F: SliceFiles>(files: &F, checksum: &Checksum) -> Result<Listed, Flaw> {
+fn listed<F: SliceFiles>(files: &F, checksum: &Checksum) -> Result<Listed, RecordError> {
     let mut listed = Listed {
         by: By::Records,
         extent: Extent::default(),
     };
     let source = files.index();
-    let Some(source) = source.map_err(|error| Flaw::from(error).of_index())? else {
+    let Some(source) = source.map_err(|error| RecordError::from(error).of_index())? else {
         return Ok(listed);
     };
     let mut index = match Index::open(buffered(source), checksum) {
         Ok(index) => index,
-        Err(Flaw::NoVersion) => return Ok(listed),
-        Err(flaw) => return Err(flaw.of_index()),
+        Err(RecordError::NoVersion) => return Ok(listed),
+        Err(error) => return Err(error.of_index()),
     };
     let mut last = None;
     loop {
@@ -346,7 +348,7 @@ fn listed<F: SliceFiles>(files: &F, checksum: &Checksum) -> Result<Listed, Flaw>
     let there = data.record(&last, listed.extent.count, checksum);
     let is_there = match there {
         Ok(record) => entry(&record).is_some_and(|entry| entry.sequence == last.sequence),
-        Err(Flaw::Io(error)) => return Err(error.into()),
+        Err(RecordError::Io(error)) => return Err(error.into()),
         Err(_) => false,
     };
     listed.by = if is_there { By::Index } else { By::Both };
@@ -381,9 +383,14 @@ impl<R: Read + Seek> Data<R> {
         }
     }
 
-    fn record(&mut self, entry: &Entry, number: u64, checksum: &Checksum) -> Result<Record, Flaw> {
+    fn record(
+        &mut self,
+        entry: &Entry,
+        number: u64,
+        checksum: &Checksum,
+    ) -> Result<Record, RecordError> {
         let at = entry.at.max(VERSION_BYTES);
-        let cut = Flaw::Cut { number, at };
+        let cut = RecordError::Cut { number, at };
         match i64::try_from(i128::from(at) - i128::from(self.at)) {
             Ok(0) => {}
             Ok(way) => self.source.seek_relative(way)?,

@@ -12,7 +12,7 @@ use crate::core::limits::ChannelLimits;
 use crate::core::time::Timestamp;
 use crate::former::files::journals;
 use crate::former::files::limits::Dropping;
-use crate::former::files::records::Flaw;
+use crate::former::files::records::RecordError;
 use crate::former::files::slice::{Extent, Slice, SliceFiles};
 use crate::former::findings::Findings;
 use crate::former::records::Subscription;
@@ -81,7 +81,7 @@ impl<'a> ChannelFiles<'a> {
                 records: records.clone(),
             };
             let slice = Slice::examine(paths, store.checksum(), &mut found);
-            let slice = slice.map_err(|flaw| broken(&records, &flaw))?;
+            let slice = slice.map_err(|error| broken(&records, &error))?;
             if slice.extent().count > 0 {
                 slices.push(slice);
             }
@@ -90,7 +90,7 @@ impl<'a> ChannelFiles<'a> {
         let mut end = u64::MAX;
         for slice in slices.iter_mut().rev() {
             let cut = slice.cut_off(end, store.checksum());
-            cut.map_err(|flaw| broken(&slice.files().records, &flaw))?;
+            cut.map_err(|error| broken(&slice.files().records, &error))?;
             if slice.extent().count > 0 {
                 end = slice.extent().first;
             }
@@ -129,7 +129,7 @@ impl<'a> ChannelFiles<'a> {
         };
         let mut found = |finding| findings.add(&place, finding);
         let read = journals::subscriptions(file, self.id, self.store.checksum(), &mut found);
-        read.map_err(|flaw| broken(&path, &flaw))
+        read.map_err(|error| broken(&path, &error))
     }
 
     /// The first message that these limits leave, and how many are left; without limits the first of all.
@@ -162,7 +162,7 @@ impl<'a> ChannelFiles<'a> {
                 self.store.checksum(),
                 &mut each,
             );
-            read.map_err(|flaw| broken(&slice.files().records, &flaw))?;
+            read.map_err(|error| broken(&slice.files().records, &error))?;
             if first.is_some() {
                 break;
             }
@@ -189,9 +189,9 @@ impl<'a> ChannelFiles<'a> {
             let read = slice.messages(sequences, self.store.checksum(), &mut |sequence, record| {
                 match record {
                     Ok(record) => each(sequence, record, findings).map_err(ReadEnd::Asked),
-                    Err(Flaw::Io(error)) => Err(ReadEnd::Flaw(error.into())),
-                    Err(flaw) => {
-                        let what = format!("{}; message {sequence} is lost", flaw.sentence());
+                    Err(RecordError::Io(error)) => Err(ReadEnd::Record(error.into())),
+                    Err(error) => {
+                        let what = format!("{}; message {sequence} is lost", error.sentence());
                         findings.damage(&place, &what);
                         Ok(())
                     }
@@ -200,7 +200,7 @@ impl<'a> ChannelFiles<'a> {
             match read {
                 Ok(()) => {}
                 Err(ReadEnd::Asked(error)) => return Err(error),
-                Err(ReadEnd::Flaw(flaw)) => return Err(broken(records, &flaw).into()),
+                Err(ReadEnd::Record(error)) => return Err(broken(records, &error).into()),
             }
         }
         Ok(())
@@ -209,12 +209,12 @@ impl<'a> ChannelFiles<'a> {
 
 enum ReadEnd<E> {
     Asked(E),
-    Flaw(Flaw),
+    Record(RecordError),
 }
 
-impl<E> From<Flaw> for ReadEnd<E> {
-    fn from(flaw: Flaw) -> Self {
-        Self::Flaw(flaw)
+impl<E> From<RecordError> for ReadEnd<E> {
+    fn from(error: RecordError) -> Self {
+        Self::Record(error)
     }
 }
 

@@ -12,7 +12,7 @@ use super::in_use::{self, Lock, LockError};
 use crate::core::ids::{ChannelId, ChannelName};
 use crate::former::files::checksum::Checksum;
 use crate::former::files::journals::{self, BadServerInfo};
-use crate::former::files::records::Flaw;
+use crate::former::files::records::RecordError;
 use crate::former::findings::Findings;
 use crate::former::records::{Client, ServerInfo};
 use crate::store::Error;
@@ -156,7 +156,7 @@ impl FileStore {
         };
         let mut found = |finding| findings.add(CLIENTS, finding);
         let read = journals::clients(file, &self.checksum, &mut found);
-        read.map_err(|flaw| broken(&path, &flaw))
+        read.map_err(|error| broken(&path, &error))
     }
 
     /// In the order of their names, from which their numbers follow.
@@ -315,12 +315,15 @@ pub(super) fn unreadable(path: &Path, error: &io::Error) -> Error {
     ))
 }
 
-pub(super) fn broken(path: &Path, flaw: &Flaw) -> Error {
-    match flaw {
-        Flaw::Io(error) => unreadable(path, error),
-        Flaw::OfIndex(flaw) => broken(&path.with_extension("idx"), flaw),
-        Flaw::NoVersion | Flaw::Version(_) | Flaw::Cut { .. } | Flaw::Checksum { .. } => {
-            Error::Refused(format!("{}: {}", path.display(), flaw.sentence()))
+pub(super) fn broken(path: &Path, error: &RecordError) -> Error {
+    match error {
+        RecordError::Io(error) => unreadable(path, error),
+        RecordError::OfIndex(error) => broken(&path.with_extension("idx"), error),
+        RecordError::NoVersion
+        | RecordError::Version(_)
+        | RecordError::Cut { .. }
+        | RecordError::Checksum { .. } => {
+            Error::Refused(format!("{}: {}", path.display(), error.sentence()))
         }
     }
 }
