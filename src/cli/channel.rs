@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::failure::Failure;
-use super::request::{self, Harm, RequestFlags};
+use super::request::{self, Impact, RequestFlags};
 use super::show;
 
 #[derive(Debug, Subcommand)]
@@ -128,17 +128,17 @@ pub async fn run(command: &ChannelCommand) -> Result<ExitCode, Failure> {
         ChannelCommand::Show(args) => show::channels::show(args).await,
         ChannelCommand::Create(args) => {
             let arguments = args.limits.arguments(&args.channel, false);
-            request::run("channel create", arguments, Harm::Little, &args.flags).await
+            request::run("channel create", arguments, Impact::Reversible, &args.flags).await
         }
         ChannelCommand::Limits(args) => {
             let arguments = args.limits.arguments(&args.channel, args.reset);
             // A lower limit drops messages at once.
-            let harm = if args.limits.is_empty() && !args.reset {
-                Harm::Little
+            let impact = if args.limits.is_empty() && !args.reset {
+                Impact::Reversible
             } else {
-                Harm::Destroys
+                Impact::Destroys
             };
-            request::run("channel limits", arguments, harm, &args.flags).await
+            request::run("channel limits", arguments, impact, &args.flags).await
         }
         ChannelCommand::Purge(args) => {
             let Purged {
@@ -151,11 +151,11 @@ pub async fn run(command: &ChannelCommand) -> Result<ExitCode, Failure> {
                 "channel": args.channel, "before": before, "before_time": before_time, "keep": keep,
                 "all": all.then_some(true),
             });
-            request::run("channel purge", arguments, Harm::Destroys, &args.flags).await
+            request::run("channel purge", arguments, Impact::Destroys, &args.flags).await
         }
         ChannelCommand::Delete(args) => {
             let arguments = json!({ "channel": args.channel, "force": args.force });
-            request::run("channel delete", arguments, Harm::Destroys, &args.flags).await
+            request::run("channel delete", arguments, Impact::Destroys, &args.flags).await
         }
     }
 }

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::failure::Failure;
-use super::request::{self, Harm, RequestFlags};
+use super::request::{self, Impact, RequestFlags};
 use super::show;
 
 #[derive(Debug, Subcommand)]
@@ -34,7 +34,7 @@ pub async fn run(command: &ClientCommand) -> Result<ExitCode, Failure> {
         ClientCommand::Show(args) => show::clients::show(args).await,
         ClientCommand::Kick(args) => {
             let arguments = json!({ "client_id": args.client_id });
-            request::run("client kick", arguments, Harm::Destroys, &args.flags).await
+            request::run("client kick", arguments, Impact::Destroys, &args.flags).await
         }
     }
 }

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::failure::Failure;
-use super::request::{self, Harm, RequestFlags, WhichMessages};
+use super::request::{self, Impact, RequestFlags, WhichMessages};
 use super::show;
 
 #[derive(Debug, Subcommand)]
@@ -42,7 +42,7 @@ pub async fn run(command: &DlqCommand) -> Result<ExitCode, Failure> {
                 "channel": args.channel, "sequence": which.sequence, "first": which.first,
                 "last": which.last, "to_channel": args.to_channel,
             });
-            request::run("dlq redrive", arguments, Harm::Little, &args.flags).await
+            request::run("dlq redrive", arguments, Impact::Reversible, &args.flags).await
         }
     }
 }

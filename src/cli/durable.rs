@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::failure::Failure;
-use super::request::{self, Harm, RequestFlags, WhichDurable, WhichMessages};
+use super::request::{self, Impact, RequestFlags, WhichDurable, WhichMessages};
 use super::show;
 
 #[derive(Debug, Subcommand)]
@@ -112,17 +112,31 @@ pub async fn run(command: &DurableCommand) -> Result<ExitCode, Failure> {
         DurableCommand::Seek(args) => {
             let SeekTarget { to, sequence, time } = &args.to;
             let more = json!({ "to": to, "sequence": sequence, "time": time });
-            ask("seek", &args.which, more, Harm::Destroys, &args.flags).await
+            ask("seek", &args.which, more, Impact::Destroys, &args.flags).await
         }
         DurableCommand::Pause(args) => {
-            ask("pause", &args.which, json!({}), Harm::Little, &args.flags).await
+            ask(
+                "pause",
+                &args.which,
+                json!({}),
+                Impact::Reversible,
+                &args.flags,
+            )
+            .await
         }
         DurableCommand::Resume(args) => {
-            ask("resume", &args.which, json!({}), Harm::Little, &args.flags).await
+            ask(
+                "resume",
+                &args.which,
+                json!({}),
+                Impact::Reversible,
+                &args.flags,
+            )
+            .await
         }
         DurableCommand::Ack(args) => {
             let more = json!({ "sequence": args.sequence });
-            ask("ack", &args.which, more, Harm::Destroys, &args.flags).await
+            ask("ack", &args.which, more, Impact::Destroys, &args.flags).await
         }
         DurableCommand::Skip(args) => {
             let WhichMessages {
@@ -131,11 +145,11 @@ pub async fn run(command: &DurableCommand) -> Result<ExitCode, Failure> {
                 last,
             } = &args.messages;
             let more = json!({ "sequence": sequence, "first": first, "last": last });
-            ask("skip", &args.which, more, Harm::Destroys, &args.flags).await
+            ask("skip", &args.which, more, Impact::Destroys, &args.flags).await
         }
         DurableCommand::Remove(args) => {
             let more = json!({ "force": args.force });
-            ask("remove", &args.which, more, Harm::Destroys, &args.flags).await
+            ask("remove", &args.which, more, Impact::Destroys, &args.flags).await
         }
     }
 }
@@ -144,7 +158,7 @@ async fn ask(
     does: &str,
     which: &WhichDurable,
     more: Value,
-    harm: Harm,
+    impact: Impact,
     flags: &RequestFlags,
 ) -> Result<ExitCode, Failure> {
     let mut arguments = json!({
@@ -154,5 +168,5 @@ async fn ask(
     if let (Value::Object(arguments), Value::Object(more)) = (&mut arguments, more) {
         arguments.extend(more);
     }
-    request::run(&format!("durable {does}"), arguments, harm, flags).await
+    request::run(&format!("durable {does}"), arguments, impact, flags).await
 }

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::failure::Failure;
-use super::request::{self, Harm, RequestFlags, WhichMessages};
+use super::request::{self, Impact, RequestFlags, WhichMessages};
 use super::show;
 
 #[derive(Debug, Subcommand)]
@@ -59,7 +59,13 @@ pub async fn run(command: &MessageCommand) -> Result<ExitCode, Failure> {
                 "channel": args.channel, "sequence": which.sequence, "first": which.first,
                 "last": which.last, "to_channel": args.to_channel,
             });
-            request::run("message republish", arguments, Harm::Little, &args.flags).await
+            request::run(
+                "message republish",
+                arguments,
+                Impact::Reversible,
+                &args.flags,
+            )
+            .await
         }
         MessageCommand::Delete(args) => {
             let which = &args.which;
@@ -67,7 +73,7 @@ pub async fn run(command: &MessageCommand) -> Result<ExitCode, Failure> {
                 "channel": args.channel, "sequence": which.sequence, "first": which.first,
                 "last": which.last,
             });
-            request::run("message delete", arguments, Harm::Destroys, &args.flags).await
+            request::run("message delete", arguments, Impact::Destroys, &args.flags).await
         }
     }
 }

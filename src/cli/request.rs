@@ -84,19 +84,19 @@ pub(super) struct WhichMessages {
 
 /// Whether the command asks before it does anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Harm {
+pub(super) enum Impact {
     /// What it does can be undone.
-    Little,
+    Reversible,
     Destroys,
 }
 
 pub(super) async fn run(
     verb: &str,
     arguments: Value,
-    harm: Harm,
+    impact: Impact,
     flags: &RequestFlags,
 ) -> Result<ExitCode, Failure> {
-    let asks = harm == Harm::Destroys && !flags.yes && !flags.dry_run;
+    let asks = impact == Impact::Destroys && !flags.yes && !flags.dry_run;
     if asks && !io::stdin().is_terminal() {
         return Err(Failure::Usage(anyhow!(
             "there is no terminal to ask for confirmation; give --yes, or --dry-run to see what it would do"

@@ -18,7 +18,7 @@ use super::managed_nats::ManagedNats;
 use super::new_node::NewNode;
 use super::shared::{Node, RoleError};
 use super::standby_listener::StandbyListener;
-use super::start::{Ground, Start};
+use super::start::{Start, Started};
 use super::status_publisher::StatusPublisher;
 use super::watchdog::Watchdog;
 use super::{console, flood_watch, log_watch, login, read_watch, settings_report};
@@ -100,14 +100,14 @@ pub(super) async fn run(
         tasks: &tasks,
         shutdown: &shutdown,
     };
-    let Ground {
+    let Started {
         store,
         ack_secret,
         nats,
         presence,
         partition_peers,
     } = match start.prepare(&mut config, &reports).await {
-        Ok(ground) => ground,
+        Ok(started) => started,
         Err(failure) => {
             if let Some(managed) = managed_nats {
                 managed.stop().await;

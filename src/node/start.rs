@@ -38,7 +38,7 @@ pub(super) struct Start<'a> {
     pub(super) shutdown: &'a CancellationToken,
 }
 
-pub(super) struct Ground {
+pub(super) struct Started {
     pub(super) store: Store,
     pub(super) ack_secret: Vec<u8>,
     pub(super) nats: Connection,
@@ -53,13 +53,13 @@ impl Start<'_> {
         &self,
         config: &mut Config,
         reports: &Reports,
-    ) -> Result<Ground, RoleError> {
+    ) -> Result<Started, RoleError> {
         let (store, ack_secret, subjects) = self.when_it_works(|| self.database(config)).await?;
         config.subjects = subjects;
         let config: &Config = config;
         reports.read_from(store.clone(), config.settings(), self.tasks, self.shutdown);
         let (nats, presence, partition_peers) = self.when_it_works(|| self.nats(config)).await?;
-        Ok(Ground {
+        Ok(Started {
             store,
             ack_secret,
             nats,

@@ -214,7 +214,7 @@ fn figures(overview: &Overview) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::console::problems::Harm;
+    use crate::http::console::problems::Severity;
     use crate::monitoring::condition::Conditions;
     use crate::store::views::Standby;
 
@@ -287,6 +287,6 @@ mod tests {
             sentence(&alone, &found),
             "Nobody is served; no standby waits; one durable needs you; 2 things are also wrong."
         );
-        assert_eq!(found[0].harm, Harm::Outage);
+        assert_eq!(found[0].severity, Severity::Outage);
     }
 }

@@ -1,4 +1,4 @@
-//! What needs somebody, sorted by the harm that it does: what is wrong, why, and what to do.
+//! What needs somebody, the most severe first: what is wrong, why, and what to do.
 
 use maud::{Markup, html};
 
@@ -15,18 +15,18 @@ const BEHIND_OF_NOTE_SECONDS: f64 = 300.0;
 pub(super) const DURABLES_SHOWN: usize = 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Harm {
+pub(super) enum Severity {
     /// Nobody is served.
     Outage,
     /// Somebody is not.
-    Some,
+    Degraded,
     /// The next fault would do harm.
     Risk,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Problem {
-    pub(super) harm: Harm,
+    pub(super) severity: Severity,
     pub(super) what: String,
     pub(super) why: String,
     pub(super) remedy: String,
@@ -59,7 +59,7 @@ pub(super) fn find(facts: &Facts<'_>) -> Vec<Problem> {
             .take(DURABLES_SHOWN),
     );
     found.extend(of_counts(facts.overview));
-    found.sort_by_key(|problem| problem.harm);
+    found.sort_by_key(|problem| problem.severity);
     found
 }
 
@@ -77,7 +77,7 @@ fn of_roles(roles: &Roles) -> Vec<Problem> {
     if !is_served {
         let who = roles.active.as_ref();
         found.push(Problem {
-            harm: Harm::Outage,
+            severity: Severity::Outage,
             what: "Nobody is active".to_owned(),
             why: who.map_or_else(
                 || "No server has been active on these tables yet.".to_owned(),
@@ -92,7 +92,7 @@ fn of_roles(roles: &Roles) -> Vec<Problem> {
     }
     if roles.standbys.is_empty() {
         found.push(Problem {
-            harm: Harm::Risk,
+            severity: Severity::Risk,
             what: "No standby waits".to_owned(),
             why: "If the active fails, no server takes over.".to_owned(),
             remedy: "Start a second server with the same database, cluster ID and NATS server."
@@ -108,7 +108,7 @@ fn of_roles(roles: &Roles) -> Vec<Problem> {
 fn of_conditions(facts: &Facts<'_>) -> Vec<Problem> {
     let conditions = facts.conditions.iter();
     let mut found: Vec<Problem> = conditions
-        .map(|it| of_condition(&it.kind, &it.reason, "The active says", Harm::Some))
+        .map(|it| of_condition(&it.kind, &it.reason, "The active says", Severity::Degraded))
         .collect();
     if !facts.is_active {
         let own = facts.own.iter();
@@ -119,7 +119,7 @@ fn of_conditions(facts: &Facts<'_>) -> Vec<Problem> {
             } else {
                 "This server says"
             };
-            of_condition(condition.name(), &raised.reason, who, Harm::Risk)
+            of_condition(condition.name(), &raised.reason, who, Severity::Risk)
         }));
     }
     if let Some(unable_reason) = facts.unable_reason {
@@ -127,15 +127,15 @@ fn of_conditions(facts: &Facts<'_>) -> Vec<Problem> {
             "trouble",
             unable_reason,
             "This server says",
-            Harm::Risk,
+            Severity::Risk,
         ));
     }
     found
 }
 
-fn of_condition(kind: &str, reason: &str, who: &str, harm: Harm) -> Problem {
+fn of_condition(kind: &str, reason: &str, who: &str, severity: Severity) -> Problem {
     Problem {
-        harm,
+        severity,
         what: format!("{who}: {kind}"),
         why: sentence(reason),
         remedy: "docs/troubleshooting.md explains each condition.".to_owned(),
@@ -146,24 +146,24 @@ fn of_condition(kind: &str, reason: &str, who: &str, harm: Harm) -> Problem {
 
 fn of_durable(durable: &Durable) -> Option<Problem> {
     let is_late = durable.behind_seconds >= BEHIND_OF_NOTE_SECONDS;
-    let (harm, remedy) = match durable.status.as_str() {
+    let (severity, remedy) = match durable.status.as_str() {
         "stalled" => (
-            Harm::Some,
+            Severity::Degraded,
             "Nothing more is sent until its application acks. If the same message stays the oldest, it cannot process that one: check it, \
              or skip the message. If not, it is slower than messages come.",
         ),
         "offline" if durable.lag > 0 => (
-            Harm::Some,
+            Severity::Degraded,
             "Start its application, or remove the durable if it is no longer needed.",
         ),
         // All of them are one problem.
         "paused" if durable.paused_since.is_some() => return None,
         "paused" => (
-            Harm::Some,
+            Severity::Degraded,
             "Fix the application and seek to the message, or skip the message that it cannot process.",
         ),
         _ if is_late => (
-            Harm::Some,
+            Severity::Degraded,
             "Check whether its application keeps up; a queue group can get more members.",
         ),
         _ => return None,
@@ -172,7 +172,7 @@ fn of_durable(durable: &Durable) -> Option<Problem> {
     let lag = count(unsigned(durable.lag), "message", "messages");
     let behind = duration(durable.behind_seconds);
     Some(Problem {
-        harm,
+        severity,
         what: format!("{kind} {name} on {channel} is {behind} behind, with {lag}"),
         why: sentence(&durable.why),
         remedy: remedy.to_owned(),
@@ -183,10 +183,10 @@ fn of_durable(durable: &Durable) -> Option<Problem> {
 
 fn of_counts(overview: &Overview) -> Vec<Problem> {
     let mut found = Vec::new();
-    let mut add = |number: u64, harm, what: String, why: &str, remedy: &str, link| {
+    let mut add = |number: u64, severity, what: String, why: &str, remedy: &str, link| {
         if number > 0 {
             found.push(Problem {
-                harm,
+                severity,
                 what,
                 why: why.to_owned(),
                 remedy: remedy.to_owned(),
@@ -198,7 +198,7 @@ fn of_counts(overview: &Overview) -> Vec<Problem> {
     let clients = overview.unresponsive;
     add(
         clients,
-        Harm::Some,
+        Severity::Degraded,
         format!(
             "{} heartbeats",
             count(clients, "client misses", "clients miss")
@@ -210,7 +210,7 @@ fn of_counts(overview: &Overview) -> Vec<Problem> {
     let refused = overview.refused;
     add(
         refused,
-        Harm::Some,
+        Severity::Degraded,
         format!(
             "{} in SQL could not be stored",
             at_most(refused, "message published", "messages published")
@@ -222,7 +222,7 @@ fn of_counts(overview: &Overview) -> Vec<Problem> {
     let unreadable = overview.unreadable;
     add(
         unreadable,
-        Harm::Some,
+        Severity::Degraded,
         format!(
             "{} be read",
             at_most(unreadable, "message cannot", "messages cannot")
@@ -234,7 +234,7 @@ fn of_counts(overview: &Overview) -> Vec<Problem> {
     let paused = overview.paused;
     add(
         paused,
-        Harm::Risk,
+        Severity::Risk,
         count(paused, "durable is paused", "durables are paused"),
         "An operator has paused it. It gets no messages until it is resumed.",
         "Resume it when the reason is gone.",
@@ -267,10 +267,10 @@ pub(super) fn listed(problems: &[Problem]) -> Markup {
     html! {
         ol.problems {
             @for it in problems {
-                li.(match it.harm { Harm::Outage => "bad", Harm::Some => "warn", Harm::Risk => "plain" }) {
+                li.(match it.severity { Severity::Outage => "bad", Severity::Degraded => "warn", Severity::Risk => "plain" }) {
                     h3 {
                         span.harm {
-                            (match it.harm { Harm::Outage => "Outage", Harm::Some => "Harm", Harm::Risk => "Risk" })
+                            (match it.severity { Severity::Outage => "Outage", Severity::Degraded => "Harm", Severity::Risk => "Risk" })
                         }
                         " " (shown(&it.what))
                     }

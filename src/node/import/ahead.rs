@@ -10,7 +10,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 
-use super::checks::Ground;
+use super::checks::Preflight;
 use super::files::Directory;
 use super::reading::{ProgressReporter, expected};
 use super::run::{Error, Import};
@@ -108,7 +108,7 @@ impl Import {
         sink: &mut Sink,
         progress: &mut ProgressReporter<'_>,
         tasks: &TaskTracker,
-    ) -> Result<(Opened, Ground), Error> {
+    ) -> Result<(Opened, Preflight), Error> {
         let (mut follows, mut uncompared, mut is_first) = (false, 0, true);
         loop {
             let before = count(copied);

@@ -26,7 +26,7 @@ const STILL_RUNS: &str =
     "stop it, and keep it from starting again, before its tables are taken over";
 
 /// What the checks have found.
-pub(super) struct Ground {
+pub(super) struct Preflight {
     pub(super) info: ServerInfo,
     pub(super) lock: StoreLock,
     /// Who still serves, a sentence each.
@@ -47,7 +47,7 @@ impl Import {
         former: &mut Opened,
         tasks: &TaskTracker,
         findings: &mut Findings,
-    ) -> Result<Ground, Error> {
+    ) -> Result<Preflight, Error> {
         let info = self.read_server_info(former, findings).await?;
         let problems = &mut findings.problems;
         let mut busy = Vec::new();
@@ -65,7 +65,7 @@ impl Import {
             Opened::Files(_) | Opened::Raft(_) => (StoreLock::default(), false),
             // It is what is read from.
             Opened::Running(_) => {
-                return Ok(Ground {
+                return Ok(Preflight {
                     info: self.server_info(&info),
                     lock: StoreLock::default(),
                     busy,
@@ -91,7 +91,7 @@ impl Import {
                 "NATS was not asked whether a former server still listens: {why}"
             )),
         }
-        Ok(Ground {
+        Ok(Preflight {
             info: self.server_info(&info),
             lock,
             busy,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
 use super::ahead::Copied;
-use super::checks::{Ground, is_active};
+use super::checks::{Preflight, is_active};
 use super::reading::{ImportProgress, ProgressReporter, Read};
 use super::report::Imported;
 use super::sink::{Sink, Step};
@@ -93,8 +93,8 @@ impl Import {
         self.refuse_poolers().await?;
         let mut findings = Findings::new(self.skip_damaged);
         let mut former = self.open_former(&mut findings, &tasks).await?;
-        let ground = self.look_around(&mut former, &tasks, &mut findings).await?;
-        for who in ground.busy {
+        let preflight = self.look_around(&mut former, &tasks, &mut findings).await?;
+        for who in preflight.busy {
             findings.problems.add(who);
         }
         let store = self.store();
@@ -153,7 +153,7 @@ impl Import {
         sink.settle().await?;
         let mut progress = ProgressReporter::new(&report);
         let mut copied = Copied::default();
-        let (mut former, ground) = match former {
+        let (mut former, preflight) = match former {
             Some(ready) => ready,
             None => {
                 self.copy_ahead(&mut copied, &mut findings, &mut sink, &mut progress, &tasks)
@@ -170,7 +170,7 @@ impl Import {
             .read(&mut former, &copied, &mut findings, sinks, &mut progress)
             .await?;
         refuse(&findings.problems)?;
-        self.ensure_nothing_came(&mut former, &ground.lock, &read)
+        self.ensure_nothing_came(&mut former, &preflight.lock, &read)
             .await?;
         former.close().await;
         report(ImportProgress::Compares);
@@ -180,7 +180,7 @@ impl Import {
             last_sequences: _,
         } = read;
         let snapshot = Arc::new(snapshot);
-        let info = Box::new(ground.info);
+        let info = Box::new(preflight.info);
         sink.write(Step::Finish(info, Arc::clone(&snapshot), note))
             .await?;
         sink.settle().await?;
@@ -195,15 +195,15 @@ impl Import {
         &self,
         findings: &mut Findings,
         tasks: &TaskTracker,
-    ) -> Result<(Opened, Ground), Error> {
+    ) -> Result<(Opened, Preflight), Error> {
         let mut former = self.open_former(findings, tasks).await?;
-        let ground = self.look_around(&mut former, tasks, findings).await?;
+        let preflight = self.look_around(&mut former, tasks, findings).await?;
         refuse(&findings.problems)?;
-        if ground.busy.is_empty() {
-            return Ok((former, ground));
+        if preflight.busy.is_empty() {
+            return Ok((former, preflight));
         }
         former.close().await;
-        Err(Error::Busy(ground.busy))
+        Err(Error::Busy(preflight.busy))
     }
 
     fn store(&self) -> Store {

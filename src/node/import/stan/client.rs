@@ -35,7 +35,7 @@ pub(super) struct Client {
 }
 
 /// By the number of the subscription.
-pub(super) enum Came {
+pub(super) enum Received {
     Message(u64, Bytes),
     /// `None` when nobody listened to the request.
     Answer(u64, Option<Bytes>),
@@ -151,25 +151,28 @@ impl Client {
     }
 
     /// What that is. Answers heartbeats.
-    pub(super) async fn understand(&self, message: Message) -> Result<Came, nats::Error> {
+    pub(super) async fn understand(&self, message: Message) -> Result<Received, nats::Error> {
         let subject = String::from_utf8_lossy(message.subject());
         let below = |base: &str| subject.strip_prefix(base)?.strip_prefix('.');
         let Some(part) = below(&self.base) else {
             let channel = below(&self.server.publish_prefix);
-            return Ok(channel.map_or(Came::Nothing, |it| Came::Published(it.to_owned())));
+            return Ok(channel.map_or(Received::Nothing, |it| Received::Published(it.to_owned())));
         };
         let number = |kind: &str| part.strip_prefix(kind)?.parse::<u64>().ok();
         if let Some(number) = number(MESSAGES) {
-            return Ok(Came::Message(number, message.detached().1));
+            return Ok(Received::Message(number, message.detached().1));
         }
         if let Some(number) = number(ANSWERS) {
             let is_there = !message.is_no_responders();
-            return Ok(Came::Answer(number, is_there.then(|| message.detached().1)));
+            return Ok(Received::Answer(
+                number,
+                is_there.then(|| message.detached().1),
+            ));
         }
         if part == HEARTBEATS {
             answer_heartbeat(&self.nats, &message).await?;
         }
-        Ok(Came::Nothing)
+        Ok(Received::Nothing)
     }
 
     /// Takes leave, so that the server need not find out by heartbeats.

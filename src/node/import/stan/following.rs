@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, timeout};
 
 use super::channel::{Channel, Subscribed, in_flight};
-use super::client::{Came, Client};
+use super::client::{Client, Received};
 use super::order::{Order, Verdict};
 use super::pages::Look;
 use super::running::{Looked, Running, unavailable};
@@ -284,12 +284,12 @@ impl<'a, 't> Following<'a, 't> {
         Ok(())
     }
 
-    async fn take(&mut self, came: Came) -> Result<(), Error> {
+    async fn take(&mut self, came: Received) -> Result<(), Error> {
         match came {
-            Came::Nothing => Ok(()),
-            Came::Answer(number, answer) => self.answered(number, answer).await,
-            Came::Published(channel) => self.published(&channel).await,
-            Came::Message(number, record) => match self.routes.get(&number) {
+            Received::Nothing => Ok(()),
+            Received::Answer(number, answer) => self.answered(number, answer).await,
+            Received::Published(channel) => self.published(&channel).await,
+            Received::Message(number, record) => match self.routes.get(&number) {
                 Some(&index) => self.message(index, record).await,
                 None => Ok(()),
             },
