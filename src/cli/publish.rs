@@ -246,14 +246,14 @@ impl Publisher {
                 },
                 acked = self.take_ack(), if !self.waiting.is_empty() => acked,
             };
-            if let Err(failure) = self.tell(result, args.quiet).await {
+            if let Err(failure) = self.report(result, args.quiet).await {
                 break Err(failure);
             }
         };
         let mut published = published;
         while published.is_ok() && !self.waiting.is_empty() {
             let acked = self.take_ack().await;
-            published = self.tell(acked, args.quiet).await;
+            published = self.report(acked, args.quiet).await;
         }
         if self.numbered {
             let seconds = started.elapsed().as_secs_f64();
@@ -281,7 +281,7 @@ impl Publisher {
         Ok(())
     }
 
-    async fn tell(
+    async fn report(
         &self,
         acked: Result<Option<ByteString>, Failure>,
         quiet: bool,

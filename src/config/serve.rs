@@ -165,7 +165,7 @@ impl Config {
             heartbeats,
             replace_durables: flags.replace_durable,
             limits: Limits {
-                remembered: shadow::window(shadow, lease.duration()) * 2,
+                duplicate_window: shadow::window(shadow, lease.duration()) * 2,
                 ..limits
             },
             partition,

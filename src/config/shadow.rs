@@ -110,8 +110,8 @@ impl ShadowFlags {
 /// What the last active stored in so long before its end may still arrive, or was received by a standby. A node that
 /// was frozen takes what it finds waiting for just received: whoever has to be sure counts twice as long.
 pub(super) fn window(shadow: Option<ShadowLimits>, lease: Duration) -> Duration {
-    let remembered = shadow.map_or(Duration::ZERO, |shadow| shadow.age);
-    remembered.max(lease * 2) + MARGIN
+    let replayable = shadow.map_or(Duration::ZERO, |shadow| shadow.age);
+    replayable.max(lease * 2) + MARGIN
 }
 
 #[cfg(test)]

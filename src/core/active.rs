@@ -106,13 +106,13 @@ pub struct ActiveLoop {
 }
 
 impl ActiveLoop {
-    /// `backlog`: what was received before the term, to be handled before anything new. `remembered`: how much of what is not
+    /// `backlog`: what was received before the term, to be handled before anything new. `shadow`: how much of what is not
     /// answered at its end it keeps for the next one.
     pub fn new(
         broker: Guarded,
         backlog: VecDeque<(Instant, Request)>,
         lease: Duration,
-        remembered: Option<ShadowLimits>,
+        shadow: Option<ShadowLimits>,
         now: Instant,
     ) -> Self {
         let backlog = backlog.into_iter().map(|(at, it)| (at, it.into()));
@@ -120,7 +120,7 @@ impl ActiveLoop {
             broker,
             lease,
             backlog: backlog.collect(),
-            journal: RequestJournal::new(remembered),
+            journal: RequestJournal::new(shadow),
             ends_at: None,
             untrusted_since: None,
             nats_lost_at: None,

@@ -11,7 +11,7 @@
 //! | unsubscribe, close of a subscription | `unsubscribing` |
 //! | new messages to subscriptions, acks | `delivery` |
 //! | whose messages go next | `round_robin`; within a queue group `members` |
-//! | who may have more in flight, and whose it was before a takeover | `holdings`, `holders` |
+//! | who may have more in flight, and whose it was before a takeover | `resource_usage`, `holders` |
 //! | messages that were not acked | `redelivery` |
 //! | how often they are delivered, and what becomes of them then | `policy`, `delivery_attempts`, `poison`, `giving_up` |
 //! | subscriptions that nobody listens to | `no_responders` |
@@ -42,7 +42,6 @@ use super::deadlines::{Deadlines, Timer};
 use super::dedup::StoredPublishes;
 use super::event::Event;
 use super::group::Group;
-use super::holdings::Holdings;
 use super::ids::{ChannelId, ChannelName, ClientId, LoadId, PositionId, Subject, SubscriptionId};
 use super::limits::Settings;
 use super::load::{Load, Loaded};
@@ -54,6 +53,7 @@ use super::pending_clients::PendingClients;
 use super::policy::Policies;
 use super::registry::Registry;
 use super::request::{Durables, Request};
+use super::resource_usage::ResourceUsage;
 use super::retention::Purge;
 use super::tail::Tail;
 use super::time::{Instant, Now};
@@ -88,7 +88,7 @@ pub struct Broker {
     pub(super) waiting_for_unseen: BTreeSet<PositionId>,
     pub(super) groups: BTreeMap<PositionId, Group>,
     /// What all of these have in flight.
-    pub(super) holdings: Holdings,
+    pub(super) usage: ResourceUsage,
     /// Subscriptions of clients that have gone, which are closed in steps.
     pub(super) orphans: BTreeSet<(PositionId, SubscriptionId)>,
     /// The ack inboxes of online subscriptions.

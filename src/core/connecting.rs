@@ -101,7 +101,7 @@ impl Broker {
             },
         };
         let id = request.client_id.clone();
-        self.holdings.clients_bytes += memory_size::client(&id, Some(&row));
+        self.usage.clients_bytes += memory_size::client(&id, Some(&row));
         self.commits.put_client(id.clone(), Some(row.clone()));
         self.clients.insert(id.clone(), Client::new(row));
         let first_heartbeat = self.now.monotonic + self.settings.heartbeats.interval;
@@ -138,7 +138,7 @@ impl Broker {
         if let Some(probe) = client.probe {
             self.deadlines.clear(&Timer::Probe(probe));
         }
-        self.holdings.clients_bytes -= memory_size::client(&id, Some(&client.row));
+        self.usage.clients_bytes -= memory_size::client(&id, Some(&client.row));
         self.commits.put_client(id, None);
         self.close_all(client.subscriptions);
         true

@@ -108,7 +108,7 @@ impl Broker {
         if let Some(group) = self.groups.get_mut(&position) {
             let early = group.early_acks();
             group.skip(through);
-            self.holdings.early_acks -= early - group.early_acks();
+            self.usage.early_acks -= early - group.early_acks();
             self.paged_bytes -= group.page.skip_to(through.next());
             self.note_progress(position);
         }
@@ -248,7 +248,7 @@ impl Broker {
         } = handed;
         let inbox = to.inbox.clone();
         let no_responders_to = to.answer.was_late(now).then(|| to.ack_inbox.clone());
-        self.holdings.in_flight += usize::from(redelivery_count == 0);
+        self.usage.in_flight += usize::from(redelivery_count == 0);
         self.paged_bytes -= group.page.skip_to(group.last_sent.next());
         let is_first_due = group.is_due_before_others(due);
         let channel_name = channel.row.name.clone();

@@ -58,7 +58,7 @@ impl Broker {
             "who waits for a turn is in line",
         );
         claim(
-            !group.held_back || self.holdings.held_back.contains(&position),
+            !group.held_back || self.usage.held_back.contains(&position),
             "who waits for room is in line for it",
         );
         let mut online = 0;
@@ -290,20 +290,20 @@ impl Broker {
         let clients = clients.map(|(id, client)| memory_size::client(id, Some(&client.row)));
         let groups = self.groups.values().map(Group::registered_bytes);
         claim(
-            clients.sum::<usize>() == self.holdings.clients_bytes
-                && groups.sum::<usize>() == self.holdings.subscriptions_bytes,
+            clients.sum::<usize>() == self.usage.clients_bytes
+                && groups.sum::<usize>() == self.usage.subscriptions_bytes,
             "what clients and subscriptions take up is the sum of what each does",
         );
         let in_flight = self.groups.values().map(|group| group.in_flight.len());
         let early_acks = self.groups.values().map(Group::early_acks);
         claim(
-            in_flight.sum::<usize>() == self.holdings.in_flight
-                && early_acks.sum::<usize>() == self.holdings.early_acks,
+            in_flight.sum::<usize>() == self.usage.in_flight
+                && early_acks.sum::<usize>() == self.usage.early_acks,
             "what all groups hold is the sum of what each holds",
         );
         claim(
-            self.holdings.held_back.is_empty()
-                || self.holdings.in_flight >= self.settings.limits.in_flight_in_all
+            self.usage.held_back.is_empty()
+                || self.usage.in_flight >= self.settings.limits.in_flight_in_all
                 || !self.in_line.is_empty(),
             "room is not left unused while groups wait for it",
         );

@@ -93,7 +93,7 @@ pub struct Limits {
     /// Pause before messages that are missing, and are not known to be gone, are looked for again.
     pub unseen_retry: Duration,
     /// Longer than any standby keeps a publish, or NATS may take to bring it.
-    pub remembered: Duration,
+    pub duplicate_window: Duration,
 }
 
 impl Default for Limits {
@@ -124,7 +124,7 @@ impl Default for Limits {
             progress_delay: Duration::from_millis(50),
             load_retry: Duration::from_millis(250),
             unseen_retry: Duration::from_secs(2),
-            remembered: Duration::from_secs(62),
+            duplicate_window: Duration::from_secs(62),
         }
     }
 }

@@ -86,7 +86,7 @@ impl Broker {
         });
         let size = message.size(&channel.row.name);
         let before = channel.row.last_sequence;
-        let window = self.settings.limits.remembered;
+        let window = self.settings.limits.duplicate_window;
         channel.guid_window.advance(before, now.monotonic, window);
         channel.row.last_sequence = message.sequence;
         channel.row.last_published_at = message.published_at;

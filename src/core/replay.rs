@@ -189,7 +189,7 @@ impl Moves {
 /// was received, then publishes that are stored and want only an answer, the last one first. Whoever publishes one at a time waits
 /// for the answer to the last; those to all others have most likely come before.
 pub fn plan(
-    remembered: Taken,
+    shadow: Taken,
     outcomes: &Outcomes,
     moves: &Moves,
     now: Instant,
@@ -198,7 +198,7 @@ pub fn plan(
     let mut connected_later = BTreeSet::new();
     let mut left_later = BTreeSet::new();
     let (mut unsubscribed_later, mut closed_later) = (BTreeSet::new(), BTreeSet::new());
-    let Taken { received, earlier } = remembered;
+    let Taken { received, earlier } = shadow;
     let mut planned = Vec::with_capacity(received.len());
     let mut answers = Vec::new();
     let is_stored = |request: &Publish| outcomes.stored.contains(request);

@@ -63,7 +63,7 @@ impl Broker {
             in_doubt: BTreeSet::new(),
             waiting_for_unseen: BTreeSet::new(),
             groups: BTreeMap::new(),
-            holdings: super::holdings::Holdings::default(),
+            usage: super::resource_usage::ResourceUsage::default(),
             orphans: BTreeSet::new(),
             ack_inboxes: BTreeMap::new(),
             paged_bytes: 0,
@@ -99,7 +99,7 @@ impl Broker {
         broker.restore_policies(snapshot.counts);
         broker.restore_sql_acks(snapshot.sql_acks);
         let groups = broker.groups.values();
-        broker.holdings.subscriptions_bytes += groups.map(Group::registered_bytes).sum::<usize>();
+        broker.usage.subscriptions_bytes += groups.map(Group::registered_bytes).sum::<usize>();
         broker.wake_up();
         broker
     }
@@ -110,7 +110,7 @@ impl Broker {
             row.heartbeat.missed = 0;
             self.deadlines
                 .set(Timer::Heartbeat(id.clone()), first_heartbeat);
-            self.holdings.clients_bytes += memory_size::client(&id, Some(&row));
+            self.usage.clients_bytes += memory_size::client(&id, Some(&row));
             self.clients.insert(id, Client::new(row));
         }
     }
@@ -148,7 +148,7 @@ impl Broker {
             channel.groups.insert(id);
             let mut group = Group::new(row);
             group.restore_in_flight(progress, pages, first, last);
-            self.holdings.in_flight += group.in_flight.len();
+            self.usage.in_flight += group.in_flight.len();
             self.groups.insert(id, group);
         }
     }
@@ -246,7 +246,7 @@ impl Broker {
                 if let Some(channel) = self.channels.get_mut(group.channel) {
                     channel.groups.remove(&position);
                 }
-                self.holdings.in_flight -= group.in_flight.len();
+                self.usage.in_flight -= group.in_flight.len();
                 self.groups.remove(&position);
                 continue;
             }

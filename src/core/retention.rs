@@ -268,7 +268,7 @@ impl Broker {
             self.notices
                 .push_back(Notice::LimitReached(channel.row.name.clone()));
         }
-        let settled = channel.settled(self.now.monotonic, self.settings.limits.remembered);
+        let settled = channel.settled(self.now.monotonic, self.settings.limits.duplicate_window);
         self.trim(id, oldest.sequence, settled);
         self.commits.touch_channel(id);
     }
@@ -291,7 +291,7 @@ impl Broker {
     /// Drops messages, and keeps the GUIDs of those after `settled`.
     fn trim(&mut self, id: ChannelId, through: Sequence, settled: Sequence) {
         self.commits.trim(id, through);
-        if through > settled && !self.settings.limits.remembered.is_zero() {
+        if through > settled && !self.settings.limits.duplicate_window.is_zero() {
             self.commits.keep_guids_after(id, settled);
         }
     }
@@ -385,7 +385,7 @@ impl Broker {
                 self.commits.put_position(position, None);
             }
         }
-        let settled = channel.settled(self.now.monotonic, self.settings.limits.remembered);
+        let settled = channel.settled(self.now.monotonic, self.settings.limits.duplicate_window);
         let row = ChannelRow {
             deleting: true,
             ..channel.row

@@ -65,7 +65,7 @@ impl Shadow {
         }
     }
 
-    pub fn remember(&mut self, requests: impl Iterator<Item = Request>, now: Instant) {
+    pub fn record(&mut self, requests: impl Iterator<Item = Request>, now: Instant) {
         self.inherit(requests.map(|request| (now, request)), now);
     }
 
@@ -200,9 +200,9 @@ mod tests {
     #[test]
     fn what_is_too_old_is_forgotten_and_the_rest_keeps_its_order() {
         let mut shadow = shadow(1 << 20);
-        shadow.remember(requests(0..1), at(0));
-        shadow.remember(requests(1..3), at(4));
-        shadow.remember(requests(3..4), at(6));
+        shadow.record(requests(0..1), at(0));
+        shadow.record(requests(1..3), at(4));
+        shadow.record(requests(3..4), at(6));
 
         shadow.expire(at(8));
 
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_forgotten_from_the_oldest_on_and_counted() {
         let mut shadow = shadow(2 * OVERHEAD_BYTES);
-        shadow.remember(requests(0..5), at(0));
+        shadow.record(requests(0..5), at(0));
 
         assert_eq!(shadow.take_crowded_out(), 3);
         assert_eq!(shadow.take_crowded_out(), 0, "they were told");
@@ -224,11 +224,11 @@ mod tests {
     #[test]
     fn what_makes_room_after_it_was_needed_is_not_missed() {
         let mut shadow = shadow(2 * OVERHEAD_BYTES);
-        shadow.remember(requests(0..2), at(0));
-        shadow.remember(requests(2..3), at(3));
+        shadow.record(requests(0..2), at(0));
+        shadow.record(requests(2..3), at(3));
         assert_eq!(shadow.take_crowded_out(), 1);
 
-        shadow.remember(requests(3..4), at(4));
+        shadow.record(requests(3..4), at(4));
         assert_eq!(shadow.take_crowded_out(), 0);
     }
 
@@ -239,7 +239,7 @@ mod tests {
             .zip([at(1), at(4)])
             .map(|(request, at)| (at, request));
         shadow.inherit(left, at(5));
-        shadow.remember(requests(2..3), at(7));
+        shadow.record(requests(2..3), at(7));
 
         let expected: Vec<_> = [at(4), at(7)].into_iter().zip(requests(1..3)).collect();
         assert_eq!(shadow.take().received, expected);
@@ -259,10 +259,10 @@ mod tests {
         };
         let size = memory_size::request(&publish("a"));
         let mut shadow = shadow(3 * size);
-        shadow.remember(requests(0..1).chain([publish("a"), publish("b")]), at(0));
+        shadow.record(requests(0..1).chain([publish("a"), publish("b")]), at(0));
         shadow.missed();
         assert_eq!(shadow.bytes(), 2 * size);
-        shadow.remember([publish("c"), publish("d")].into_iter(), at(1));
+        shadow.record([publish("c"), publish("d")].into_iter(), at(1));
 
         assert_eq!(shadow.take_crowded_out(), 0, "it is not missed");
         let all = [publish("b"), publish("c"), publish("d")];
@@ -274,7 +274,7 @@ mod tests {
         assert_eq!(shadow.take(), expected);
         assert_eq!(shadow.bytes(), 0);
 
-        shadow.remember([publish("a")].into_iter(), at(2));
+        shadow.record([publish("a")].into_iter(), at(2));
         shadow.missed();
         shadow.expire(at(8));
         assert_eq!((shadow.received().count(), shadow.bytes()), (0, 0));
@@ -283,7 +283,7 @@ mod tests {
     #[test]
     fn without_limits_nothing_is_remembered() {
         let mut shadow = Shadow::new(None);
-        shadow.remember(requests(0..3), at(0));
+        shadow.record(requests(0..3), at(0));
 
         assert_eq!(shadow.take_crowded_out(), 0);
         assert_eq!(shadow.take(), Taken::default());
@@ -337,7 +337,7 @@ mod tests {
             },
         ] {
             let mut shadow = shadow(2 << 20);
-            shadow.remember(std::iter::repeat_n(request.clone(), 3), at(0));
+            shadow.record(std::iter::repeat_n(request.clone(), 3), at(0));
             assert_eq!(shadow.take_crowded_out(), 2, "{request:.80?}");
         }
     }

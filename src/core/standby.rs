@@ -70,12 +70,12 @@ pub struct Standby {
 }
 
 impl Standby {
-    /// `remembered`: how much it keeps of what clients ask the active.
-    pub fn new(lease: Duration, remembered: Option<ShadowLimits>) -> Self {
+    /// `shadow`: how much it keeps of what clients ask the active.
+    pub fn new(lease: Duration, shadow: Option<ShadowLimits>) -> Self {
         Self {
             step: Step::Listen,
             is_listening: false,
-            shadow: Shadow::new(remembered),
+            shadow: Shadow::new(shadow),
             attempts: Attempts::new(lease),
         }
     }
@@ -101,7 +101,7 @@ impl Standby {
     /// What came from NATS, in its order; requests are remembered.
     pub fn receive(&mut self, events: impl Iterator<Item = Event>, now: Instant) {
         let requests = events.filter_map(Event::into_request);
-        self.shadow.remember(requests, now);
+        self.shadow.record(requests, now);
     }
 
     /// Its connection to NATS was broken: what it received is not the last of what clients asked for.

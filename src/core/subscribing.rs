@@ -170,7 +170,7 @@ impl Broker {
         };
         self.commits.put_position(position, Some(row.clone()));
         let group = Group::new(row);
-        self.holdings.subscriptions_bytes += group.registered_bytes();
+        self.usage.subscriptions_bytes += group.registered_bytes();
         self.groups.insert(position, group);
         if let Some(channel) = self.channels.get_mut(channel) {
             channel.groups.insert(position);
@@ -216,9 +216,9 @@ impl Broker {
             }
             let mut member = Member::from_row(row.clone(), false);
             member.answer = Answer::to_request_of(self.received_at);
-            self.holdings.subscriptions_bytes += memory_size::member(&member);
+            self.usage.subscriptions_bytes += memory_size::member(&member);
             if let Some(before) = group.members.insert(id, member) {
-                self.holdings.subscriptions_bytes -= memory_size::member(&before);
+                self.usage.subscriptions_bytes -= memory_size::member(&before);
             }
         }
         self.ack_inboxes.insert(ack_inbox.to_text(), (position, id));

@@ -91,7 +91,7 @@ impl Broker {
         } else {
             let before = group.registered_bytes_of(id);
             group.last_member = group.members.remove(&id).filter(|_| keep).map(Box::new);
-            self.holdings.subscriptions_bytes -= before - group.registered_bytes_of(id);
+            self.usage.subscriptions_bytes -= before - group.registered_bytes_of(id);
             self.commits.put_subscription(id, None);
         }
         if group.is_online() {

@@ -62,15 +62,15 @@ impl Guardian {
     pub fn watch(&self, pid: u32, signal: Signal) {
         let name = signal.as_str().trim_start_matches("SIG");
         let started = started(pid.cast_signed()).unwrap_or_else(|| UNKNOWN.to_owned());
-        self.tell(&format!("watch {pid} {started} {name}\n"));
+        self.send(&format!("watch {pid} {started} {name}\n"));
     }
 
     /// The process has been waited for.
     pub fn forget(&self, pid: u32) {
-        self.tell(&format!("forget {pid}\n"));
+        self.send(&format!("forget {pid}\n"));
     }
 
-    fn tell(&self, line: &str) {
+    fn send(&self, line: &str) {
         let mut pipe = self.0.pipe.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pipe) = pipe.as_mut()
             && let Err(error) = pipe.write_all(line.as_bytes())
@@ -109,7 +109,7 @@ mod tests {
         let guardian = Guardian::start(None).unwrap();
         guardian.watch(child.id(), Signal::SIGKILL);
         // As of one that had this number before.
-        guardian.tell(&format!("watch {} 1 KILL\n", bystander.id()));
+        guardian.send(&format!("watch {} 1 KILL\n", bystander.id()));
 
         drop(guardian);
 

@@ -65,7 +65,10 @@ pub struct Durables {
 
 impl Durables {
     /// Takes a look at all of its channels. What is not there any more is forgotten.
-    pub fn look<'a>(&mut self, channels: impl IntoIterator<Item = (&'a ChannelName, &'a [Shown])>) {
+    pub fn observe<'a>(
+        &mut self,
+        channels: impl IntoIterator<Item = (&'a ChannelName, &'a [Shown])>,
+    ) {
         self.others = 0;
         let mut before = std::mem::take(&mut self.known);
         for (channel, shown) in channels {
@@ -255,7 +258,7 @@ mod tests {
     fn after(looks: &[&[Shown]]) -> (u64, Vec<String>) {
         let mut durables = Durables::default();
         for look in looks {
-            durables.look([(&orders(), *look)]);
+            durables.observe([(&orders(), *look)]);
         }
         let ids = BTreeMap::from([(orders(), ChannelId(1))]);
         let (found, notes, problems) = durables.subscriptions(&ids);
@@ -313,7 +316,7 @@ mod tests {
             ..durable(4, 0)
         };
         let mut durables = Durables::default();
-        durables.look([(&orders(), &[plain][..])]);
+        durables.observe([(&orders(), &[plain][..])]);
         let ids = BTreeMap::from([(orders(), ChannelId(1))]);
         let (found, notes, _) = durables.subscriptions(&ids);
         assert!(found.is_empty());

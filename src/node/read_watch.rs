@@ -36,12 +36,12 @@ pub(super) async fn watch(store: Store, status: StatusPublisher, shutdown: Cance
             }
         }
         let reads = store.reads();
-        tell(&status, &reads);
+        report(&status, &reads);
         status.reads(reads.wrong_server_total, reads.failed_total);
     }
 }
 
-fn tell(status: &StatusPublisher, reads: &Reads) {
+fn report(status: &StatusPublisher, reads: &Reads) {
     match &reads.wrong_server {
         Some(sentence) => status.raise(Condition::ReadsAstray, sentence.as_str()),
         None => status.clear(Condition::ReadsAstray),

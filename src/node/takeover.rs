@@ -54,7 +54,7 @@ impl Node {
         settings.limits.adopt(&self.limits.borrow());
         settings.limits.payload_bytes = self.nats.max_payload();
         let restored = recovered.restore(settings, listener.standby.shadow_mut(), Clock.now());
-        self.tell(&restored.report);
+        self.report(&restored.report);
 
         let load_time = Clock.now().monotonic.since(began);
         let counts = restored.broker.broker().counts();
@@ -183,16 +183,16 @@ impl Node {
         }
     }
 
-    fn tell(&self, report: &takeover::Report) {
+    fn report(&self, report: &takeover::Report) {
         tell_unlisted(&report.unlisted);
         if let Some(doubt) = &report.doubt {
             tracing::warn!(%doubt, "the replica that Postgres failed over to may lack messages");
         }
-        self.tell_lost(&report.lost);
+        self.report_lost(&report.lost);
     }
 
     /// What a failover of Postgres had lost: an acked message that is gone is an operator's business.
-    fn tell_lost(&self, ranges: &[LostRange]) {
+    fn report_lost(&self, ranges: &[LostRange]) {
         for LostRange {
             channel: _,
             name,

@@ -154,7 +154,7 @@ pub(crate) fn settings(input: &mut Input<'_>) -> Settings {
             progress_delay: input.pick(&[50, 0, 1]) * Duration::from_millis(1),
             load_retry: input.pick(&[250, 1]) * Duration::from_millis(1),
             unseen_retry: 2 * second,
-            remembered: input.pick(&[10, 0, 1]) * second,
+            duplicate_window: input.pick(&[10, 0, 1]) * second,
         },
         replace_durables: input.chance(64),
         ack_prefix: "ack".into(),

@@ -137,7 +137,7 @@ impl World {
                 let who = line.word(1)?.to_owned();
                 let request = self.request(who, &mut line)?;
                 let at = self.now().monotonic;
-                self.shadow.remember(std::iter::once(request), at);
+                self.shadow.record(std::iter::once(request), at);
             }
             "stored" => outputs.push(self.stored(line.word(1)?)?),
             "times" => outputs.push(self.times(line.word(1)?)?),

@@ -102,7 +102,7 @@ impl Plan {
                 bytes: rng.pick(&[64 << 20, 20_000]),
             });
         let mut settings = settings(rng);
-        settings.limits.remembered = replay_window(shadow, lease) * 2;
+        settings.limits.duplicate_window = replay_window(shadow, lease) * 2;
         let mut plan = Self {
             nodes: rng.pick(&[2, 2, 2, 3]),
             clients: clients(rng),

@@ -155,7 +155,7 @@ impl TestArgs {
                 Some(_) => Outcome::Silent,
             };
             all_fire &= outcome != Outcome::Silent;
-            self.tell(&rule.name, outcome)?;
+            self.report(&rule.name, outcome)?;
         }
         let false_alarms = promtool.false_alarms().await?;
         if self.json {
@@ -181,12 +181,12 @@ impl TestArgs {
             .collect();
         manager.send(&alerts).await?;
         for rule in rules {
-            self.tell(&rule.name, Outcome::Sent)?;
+            self.report(&rule.name, Outcome::Sent)?;
         }
         Ok(ExitCode::SUCCESS)
     }
 
-    fn tell(&self, alert: &str, outcome: Outcome) -> Result<(), Failure> {
+    fn report(&self, alert: &str, outcome: Outcome) -> Result<(), Failure> {
         if self.json {
             return output::json(&json!({ "alert": alert, "outcome": outcome.name() }));
         }

@@ -176,8 +176,8 @@ impl Broker {
         self.waiting_for_unseen.remove(&position);
         let group = self.groups.get_mut(&position).expect("it was just found");
         let members: Vec<_> = group.members.keys().copied().collect();
-        self.holdings.in_flight -= group.in_flight.len();
-        self.holdings.early_acks -= group.early_acks();
+        self.usage.in_flight -= group.in_flight.len();
+        self.usage.early_acks -= group.early_acks();
         group.begin_after(after);
         group.reset_attempts();
         for member in members {

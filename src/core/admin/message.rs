@@ -184,7 +184,7 @@ impl Broker {
         if row.dry_run {
             return Ok(Step::Done(facts));
         }
-        let window = self.settings.limits.remembered;
+        let window = self.settings.limits.duplicate_window;
         let settled = channel.settled(self.now.monotonic, window);
         self.delete_range(id, first, last, bytes);
         self.commits.delete_messages(id, first, last, settled);

@@ -148,7 +148,7 @@ impl Broker {
             let is_there = before >= channel.row.first_sequence && !channel.gone.contains(before);
             if is_there {
                 group.send_later(before, self.now.monotonic);
-                self.holdings.in_flight += 1;
+                self.usage.in_flight += 1;
             } else {
                 group.skip(before);
             }
@@ -156,7 +156,7 @@ impl Broker {
         }
         let passed = channel.count(first.max(next), last);
         group.skip(last);
-        self.holdings.early_acks -= early - group.early_acks();
+        self.usage.early_acks -= early - group.early_acks();
         self.paged_bytes -= group.page.skip_to(last.next());
         Ok(passed)
     }

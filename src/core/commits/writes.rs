@@ -42,7 +42,7 @@ impl Commits {
         self.gathering.guids_kept_after.insert(channel, settled);
     }
 
-    pub(in crate::core) fn tell_lost(&mut self, lost: &[LostRange]) {
+    pub(in crate::core) fn report_lost(&mut self, lost: &[LostRange]) {
         self.gathering.lost.extend_from_slice(lost);
     }
 

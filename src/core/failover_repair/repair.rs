@@ -29,7 +29,7 @@ impl Broker {
             }
             outcomes.extend(ranges);
         }
-        self.commits.tell_lost(&outcomes);
+        self.commits.report_lost(&outcomes);
         outcomes
     }
 

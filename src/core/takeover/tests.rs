@@ -77,7 +77,7 @@ fn shadow(sequence: u64) -> Shadow {
         },
         reply: Subject::parse("answer".into()),
     };
-    shadow.remember(std::iter::once(publish), Instant::from_nanos(0));
+    shadow.record(std::iter::once(publish), Instant::from_nanos(0));
     shadow
 }
 

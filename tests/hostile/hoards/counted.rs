@@ -157,7 +157,7 @@ fn ten_megabytes() -> ShadowLimits {
 fn a_standbys_memory_counts_every_field() {
     for (what, event) in heavy() {
         let mut shadow = Shadow::new(Some(ten_megabytes()));
-        shadow.remember(std::iter::repeat_n(event, 20), at(1).monotonic);
+        shadow.record(std::iter::repeat_n(event, 20), at(1).monotonic);
         assert_eq!(shadow.take().received.len(), 9, "{what}");
     }
 }

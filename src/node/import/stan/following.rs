@@ -184,7 +184,7 @@ impl<'a, 't> Following<'a, 't> {
     async fn looked(&mut self, look: Look) -> Result<(), Error> {
         let shown = look.channels.iter();
         self.durables
-            .look(shown.map(|it| (&it.name, &it.subscriptions[..])));
+            .observe(shown.map(|it| (&it.name, &it.subscriptions[..])));
         self.has_looked = true;
         let mut more = 0;
         for shown in look.channels {

@@ -13,7 +13,7 @@ use super::notice::Notice;
 const EARLY_ACKS_MIN: usize = 1024;
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct Holdings {
+pub(super) struct ResourceUsage {
     /// What clients are called and where they listen.
     pub(super) clients_bytes: usize,
     /// The same of subscriptions.
@@ -30,15 +30,15 @@ pub(super) struct Holdings {
 
 impl Broker {
     pub(super) fn has_room_for_names_of_clients(&self) -> bool {
-        self.holdings.clients_bytes < self.settings.limits.clients_bytes
+        self.usage.clients_bytes < self.settings.limits.clients_bytes
     }
 
     pub(super) fn has_room_for_names_of_subscriptions(&self) -> bool {
-        self.holdings.subscriptions_bytes < self.settings.limits.subscriptions_bytes
+        self.usage.subscriptions_bytes < self.settings.limits.subscriptions_bytes
     }
 
     fn has_room_in_flight(&self) -> bool {
-        self.holdings.in_flight < self.settings.limits.in_flight_in_all
+        self.usage.in_flight < self.settings.limits.in_flight_in_all
     }
 
     /// True when there is room in all, or the group has less than its share.
@@ -59,10 +59,10 @@ impl Broker {
             .expect("it is about to deliver");
         if !group.held_back {
             group.held_back = true;
-            self.holdings.held_back.push_back(position);
+            self.usage.held_back.push_back(position);
         }
-        if !self.holdings.is_noticed {
-            self.holdings.is_noticed = true;
+        if !self.usage.is_noticed {
+            self.usage.is_noticed = true;
             self.notices.push_back(Notice::HeldBack);
         }
     }
@@ -79,7 +79,7 @@ impl Broker {
         }
         let goes_on = was_paused && !group.is_paused();
         if is_settled {
-            self.holdings.in_flight -= 1;
+            self.usage.in_flight -= 1;
             self.resume_held_back();
         }
         if goes_on {
@@ -91,7 +91,7 @@ impl Broker {
     /// Where there is room, the next group that waits for it has its turn. The one after it comes when that is over.
     pub(super) fn resume_held_back(&mut self) {
         while self.has_room_in_flight()
-            && let Some(position) = self.holdings.held_back.pop_front()
+            && let Some(position) = self.usage.held_back.pop_front()
         {
             if let Some(group) = self.groups.get_mut(&position) {
                 group.held_back = false;
@@ -101,20 +101,20 @@ impl Broker {
     }
 
     pub(super) fn group_is_gone(&mut self, group: &Group) {
-        self.holdings.subscriptions_bytes -= group.registered_bytes();
-        self.holdings.in_flight -= group.in_flight.len();
-        self.holdings.early_acks -= group.early_acks();
+        self.usage.subscriptions_bytes -= group.registered_bytes();
+        self.usage.in_flight -= group.in_flight.len();
+        self.usage.early_acks -= group.early_acks();
         self.resume_held_back();
     }
 
     pub(super) fn ack_early(&mut self, position: PositionId, sequence: Sequence) {
-        let is_full = self.holdings.early_acks >= self.settings.limits.early_acks_in_all;
+        let is_full = self.usage.early_acks >= self.settings.limits.early_acks_in_all;
         let group = self
             .groups
             .get_mut(&position)
             .expect("something of it was acked");
         if !(is_full && group.early_acks() >= EARLY_ACKS_MIN) && group.ack_early(sequence) {
-            self.holdings.early_acks += 1;
+            self.usage.early_acks += 1;
         }
     }
 }
