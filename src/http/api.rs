@@ -1,5 +1,5 @@
 //! What operators change, over HTTP: `/api/v1/…`. Each path is a verb of the command line; what is asked for goes through the
-//! tables ([`Desk`]), so that any server of the pair answers. There is nothing here until a token is configured.
+//! tables ([`AdminRequests`]), so that any server of the pair answers. There is nothing here until a token is configured.
 
 mod openapi;
 mod problem;

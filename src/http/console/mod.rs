@@ -1,6 +1,6 @@
 //! The console: pages for people, under `/console`. They say what is wrong, why, and what to do. They have no powers of their
-//! own: what they show is read as the commands read it ([`Looks`](crate::monitoring::looks::Looks)), what they change goes the way of
-//! `/api/v1` ([`Desk`](crate::administration::Desk)) into the same audit. Off until it is told who may log in.
+//! own: what they show is read as the commands read it ([`ViewReader`](crate::monitoring::view_reader::ViewReader)), what they change goes the way of
+//! `/api/v1` ([`AdminRequests`](crate::administration::AdminRequests)) into the same audit. Off until it is told who may log in.
 //!
 //! | file | what for |
 //! |---|---|
