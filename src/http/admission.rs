@@ -27,12 +27,12 @@ pub(super) struct Visits {
 /// Cheap to clone; all clones count together.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Admission {
-    visitors: Arc<Mutex<Visitors>>,
+    connections: Arc<Mutex<Connections>>,
 }
 
 #[derive(Debug, Default)]
-struct Visitors {
-    by_number: BTreeMap<u64, Visitor>,
+struct Connections {
+    by_number: BTreeMap<u64, Connection>,
     /// Counts arrivals and requests; the lower one is the longer ago.
     turn: u64,
     evicted: u64,
@@ -40,7 +40,7 @@ struct Visitors {
 }
 
 #[derive(Debug)]
-struct Visitor {
+struct Connection {
     from: IpAddr,
     /// The turn of its last request, or of its arrival.
     turn: u64,
@@ -59,16 +59,16 @@ impl Admission {
     pub(super) fn admit(&self, from: IpAddr) -> Admitted {
         let from = host(from);
         let evicted = CancellationToken::new();
-        let number = self.with(|visitors| {
-            visitors.make_room(from);
-            visitors.turn += 1;
-            let number = visitors.turn;
-            let visitor = Visitor {
+        let number = self.with(|connections| {
+            connections.make_room(from);
+            connections.turn += 1;
+            let number = connections.turn;
+            let connection = Connection {
                 from,
                 turn: number,
                 evicted: evicted.clone(),
             };
-            visitors.by_number.insert(number, visitor);
+            connections.by_number.insert(number, connection);
             number
         });
         Admitted {
@@ -79,21 +79,24 @@ impl Admission {
     }
 
     pub(super) fn visits(&self) -> Visits {
-        self.with(|visitors| Visits {
-            connections: visitors.by_number.len(),
-            evicted: visitors.evicted,
-            slow: visitors.slow,
+        self.with(|connections| Visits {
+            connections: connections.by_number.len(),
+            evicted: connections.evicted,
+            slow: connections.slow,
         })
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut Visitors) -> T) -> T {
+    fn with<T>(&self, act: impl FnOnce(&mut Connections) -> T) -> T {
         // Each change is a single step, so a panic elsewhere leaves nothing half done.
-        let mut visitors = self.visitors.lock().unwrap_or_else(PoisonError::into_inner);
-        act(&mut visitors)
+        let mut connections = self
+            .connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        act(&mut connections)
     }
 }
 
-impl Visitors {
+impl Connections {
     fn make_room(&mut self, from: IpAddr) {
         let of = |host: IpAddr| {
             self.by_number
@@ -105,7 +108,7 @@ impl Visitors {
             from
         } else if self.by_number.len() >= CONNECTIONS_MAX {
             // Who has the most places gives one up.
-            let hosts = self.by_number.values().map(|visitor| visitor.from);
+            let hosts = self.by_number.values().map(|connection| connection.from);
             let Some(crowd) = hosts.max_by_key(|host| of(*host)) else {
                 return;
             };
@@ -114,12 +117,12 @@ impl Visitors {
             return;
         };
         let theirs = self.by_number.iter().filter(|(_, v)| v.from == crowd);
-        let longest_ago = theirs.min_by_key(|(_, visitor)| visitor.turn);
+        let longest_ago = theirs.min_by_key(|(_, connection)| connection.turn);
         let Some(number) = longest_ago.map(|(number, _)| *number) else {
             return;
         };
-        if let Some(visitor) = self.by_number.remove(&number) {
-            visitor.evicted.cancel();
+        if let Some(connection) = self.by_number.remove(&number) {
+            connection.evicted.cancel();
             self.evicted += 1;
         }
     }
@@ -128,18 +131,18 @@ impl Visitors {
 impl Admitted {
     /// A request has arrived on it.
     pub(super) fn asks(&self) {
-        self.admission.with(|visitors| {
-            visitors.turn += 1;
-            let turn = visitors.turn;
-            if let Some(visitor) = visitors.by_number.get_mut(&self.number) {
-                visitor.turn = turn;
+        self.admission.with(|connections| {
+            connections.turn += 1;
+            let turn = connections.turn;
+            if let Some(connection) = connections.by_number.get_mut(&self.number) {
+                connection.turn = turn;
             }
         });
     }
 
     /// Its connection ended because it was too slow.
     pub(super) fn was_slow(&self) {
-        self.admission.with(|visitors| visitors.slow += 1);
+        self.admission.with(|connections| connections.slow += 1);
     }
 
     pub(super) fn evicted(&self) -> WaitForCancellationFuture<'_> {
@@ -150,7 +153,7 @@ impl Admitted {
 impl Drop for Admitted {
     fn drop(&mut self) {
         self.admission
-            .with(|visitors| visitors.by_number.remove(&self.number));
+            .with(|connections| connections.by_number.remove(&self.number));
     }
 }
 

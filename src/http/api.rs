@@ -64,7 +64,7 @@ impl Api {
 
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Guest {
+pub(super) struct Peer {
     pub(super) address: IpAddr,
     /// Nobody on the way can read along.
     pub(super) is_secure: bool,
@@ -80,11 +80,11 @@ pub(super) fn router() -> Router<Source> {
         .route("/api/{*path}", any(unknown));
     for route in ROUTES {
         let answer = move |State(source): State<Source>,
-                           Extension(guest): Extension<Guest>,
+                           Extension(peer): Extension<Peer>,
                            in_path: Result<Path<InPath>, PathRejection>,
                            headers: HeaderMap,
                            body: Result<Bytes, BytesRejection>| async move {
-            let asked = ask(&source, guest, route, in_path, &headers, body);
+            let asked = ask(&source, peer, route, in_path, &headers, body);
             asked.await.unwrap_or_else(Problem::into_response)
         };
         router = router.route(route.path, post(answer).fallback(wrong_method));
@@ -94,13 +94,13 @@ pub(super) fn router() -> Router<Source> {
 
 async fn ask(
     source: &Source,
-    guest: Guest,
+    peer: Peer,
     route: &Route,
     in_path: Result<Path<InPath>, PathRejection>,
     headers: &HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
-    admit(source, guest, headers).await?;
+    admit(source, peer, headers).await?;
     let Path(in_path) = in_path.map_err(|rejection| {
         problem(rejection.status(), rejection.body_text())
             .hint("Names in a path are UTF-8, with %20 for a space and %2F for a slash.")
@@ -132,7 +132,7 @@ async fn ask(
         verb: route.verb.to_owned(),
         arguments: Value::Object(arguments),
         dry_run,
-        asked_by: Some(format!("HTTP from {}", guest.address)),
+        asked_by: Some(format!("HTTP from {}", peer.address)),
     };
     match source.api.admin.carry_out(&request).await {
         Ok(answer) => Ok(json(StatusCode::OK, &answer)),
@@ -224,12 +224,12 @@ fn ensure_text(query: Option<&str>) -> Result<(), Problem> {
 
 async fn progress(
     State(source): State<Source>,
-    Extension(guest): Extension<Guest>,
+    Extension(peer): Extension<Peer>,
     id: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Response {
     let asked = async {
-        admit(&source, guest, &headers).await?;
+        admit(&source, peer, &headers).await?;
         let id = id.map_or_else(|rejection| rejection.body_text(), |Path(id)| id);
         let no_such = || {
             problem(StatusCode::NOT_FOUND, format!("there is no request {id:?}"))
@@ -264,13 +264,13 @@ fn listed_by_default() -> u32 {
 
 async fn dead_letters(
     State(source): State<Source>,
-    Extension(guest): Extension<Guest>,
+    Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     RawQuery(query): RawQuery,
     listed: Result<Query<Listed>, QueryRejection>,
 ) -> Response {
     let asked = async {
-        admit(&source, guest, &headers).await?;
+        admit(&source, peer, &headers).await?;
         ensure_text(query.as_deref())?;
         let Query(listed) = listed.map_err(|rejection| {
             problem(StatusCode::BAD_REQUEST, rejection.body_text())
@@ -298,13 +298,13 @@ struct OfChannel {
 
 async fn policies(
     State(source): State<Source>,
-    Extension(guest): Extension<Guest>,
+    Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     RawQuery(query): RawQuery,
     asked: Result<Query<OfChannel>, QueryRejection>,
 ) -> Response {
     let asked = async {
-        admit(&source, guest, &headers).await?;
+        admit(&source, peer, &headers).await?;
         ensure_text(query.as_deref())?;
         let Query(OfChannel { channel }) = asked.map_err(|rejection| {
             problem(StatusCode::BAD_REQUEST, rejection.body_text()).hint("It takes channel.")
@@ -340,11 +340,11 @@ async fn wrong_method() -> Response {
     .into_response()
 }
 
-async fn admit(source: &Source, guest: Guest, headers: &HeaderMap) -> Result<(), Problem> {
+async fn admit(source: &Source, peer: Peer, headers: &HeaderMap) -> Result<(), Problem> {
     let Some(guard) = &source.api.guard else {
         return Err(off());
     };
-    guard.admit(guest.address, headers).await
+    guard.admit(peer.address, headers).await
 }
 
 fn off() -> Problem {

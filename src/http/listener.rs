@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::admission::{Admission, Admitted};
-use super::api::Guest;
+use super::api::Peer;
 use super::connection::Connection;
 use super::nats_pages;
 use super::tls::{Stream, Tls};
@@ -50,13 +50,13 @@ impl Listener {
                 accepted = axum::serve::Listener::accept(&mut self.listener) => accepted,
             };
             let admitted = self.admission.admit(from.ip());
-            let guest = Guest {
+            let peer = Peer {
                 address: from.ip(),
                 is_secure: self.tls.is_some(),
             };
             let (tls, service, shutdown) = (self.tls.clone(), service.clone(), shutdown.clone());
             connections.spawn(async move {
-                let served = serve(stream, tls, service, (&admitted, guest), &shutdown);
+                let served = serve(stream, tls, service, (&admitted, peer), &shutdown);
                 tokio::select! {
                     result = served => if result.is_err_and(|error| is_overdue(&error)) {
                         admitted.was_slow();
@@ -75,7 +75,7 @@ async fn serve(
     stream: TcpStream,
     tls: Option<Arc<Tls>>,
     service: TowerToHyperService<Router>,
-    (admitted, guest): (&Admitted, Guest),
+    (admitted, peer): (&Admitted, Peer),
     shutdown: &CancellationToken,
 ) -> Result<(), hyper::Error> {
     let stream = match &tls {
@@ -84,7 +84,7 @@ async fn serve(
     };
     let answer = service_fn(|mut request: Request<Incoming>| {
         admitted.asks();
-        request.extensions_mut().insert(guest);
+        request.extensions_mut().insert(peer);
         if let Some(plain) = nats_pages::plain_path(request.uri()) {
             *request.uri_mut() = plain;
         }

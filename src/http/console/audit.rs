@@ -5,11 +5,11 @@ use maud::{Markup, html};
 
 use super::list::{List, ListQuery};
 use super::parts::badge;
+use super::principal::Principal;
 use super::query::{QueryParams, link};
 use super::undo::undo;
 use super::users::Role;
 use super::verbs::facts;
-use super::visitor::Visitor;
 use super::words::{duration, or_dash, shown, time};
 use crate::store::views::Asked;
 
@@ -23,9 +23,9 @@ const LIST: List = List {
     nothing: "Nobody has asked for anything yet.",
 };
 
-pub(super) async fn page(visitor: Visitor, QueryParams(query): QueryParams<ListQuery>) -> Response {
+pub(super) async fn page(user: Principal, QueryParams(query): QueryParams<ListQuery>) -> Response {
     let part = LIST.part(&query);
-    let read = visitor.read(async |store| store.audit(part).await);
+    let read = user.read(async |store| store.audit(part).await);
     let read = read.await;
     let note = html! {
         p.note {
@@ -33,11 +33,11 @@ pub(super) async fn page(visitor: Visitor, QueryParams(query): QueryParams<ListQ
             "“changes” leaves out those that only asked what a verb would do."
         }
     };
-    let rows = |rows: &[Asked]| table(&visitor, rows);
-    LIST.page(&visitor, &query, read, rows, &note, &html! {})
+    let rows = |rows: &[Asked]| table(&user, rows);
+    LIST.page(&user, &query, read, rows, &note, &html! {})
 }
 
-fn table(visitor: &Visitor, rows: &[Asked]) -> Markup {
+fn table(user: &Principal, rows: &[Asked]) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-label="Requests of operators" {
             table {
@@ -66,7 +66,7 @@ fn table(visitor: &Visitor, rows: &[Asked]) -> Markup {
                                 div.note { "as " (shown(&it.role)) " from " (or_dash(it.client_address.as_deref())) }
                             }
                             td { (badge(&it.state)) @if let Some(took) = it.duration_seconds { " " (duration(took)) } }
-                            td { (became(visitor, it)) }
+                            td { (became(user, it)) }
                         }
                     }
                 }
@@ -85,7 +85,7 @@ pub(super) fn arguments(it: &Asked) -> String {
     all.collect::<Vec<_>>().join(" ")
 }
 
-fn became(visitor: &Visitor, it: &Asked) -> Markup {
+fn became(user: &Principal, it: &Asked) -> Markup {
     let way_back = (it.state == "done" && !it.dry_run)
         .then(|| undo(&it.verb, &it.arguments, it.result.as_ref()))
         .flatten();
@@ -99,7 +99,7 @@ fn became(visitor: &Visitor, it: &Asked) -> Markup {
         @if let Some((text, link)) = way_back {
             p.note {
                 "To undo it: "
-                @match link.filter(|_| visitor.may(Role::Operator)) {
+                @match link.filter(|_| user.may(Role::Operator)) {
                     Some(link) => a href=(link) { (text) },
                     None => (text),
                 }

@@ -8,9 +8,9 @@ use serde::Deserialize;
 use super::layout;
 use super::parts::{badge, client_link, durable_rows, empty, figure, sql, table};
 use super::plot;
+use super::principal::Principal;
 use super::query::{QueryParams, link};
 use super::verbs::action;
-use super::visitor::Visitor;
 use super::words::{bytes, duration, grouped, shown, time, unsigned, until};
 use crate::store::views::{Channel, ChannelDetails, Durable, Hour, Publisher};
 
@@ -32,10 +32,10 @@ struct Found {
 }
 
 pub(super) async fn page(
-    visitor: Visitor,
+    user: Principal,
     QueryParams(Asked { name }): QueryParams<Asked>,
 ) -> Response {
-    let read = visitor.read(async |store| {
+    let read = user.read(async |store| {
         let Some(channel) = store.channel_named(&name).await? else {
             return Ok(None);
         };
@@ -49,24 +49,24 @@ pub(super) async fn page(
     });
     let found = match read.await {
         Ok(Some(found)) => found,
-        Ok(None) => return no_such(&visitor, &name),
+        Ok(None) => return no_such(&user, &name),
         Err(answer) => return answer,
     };
-    let body = body(&visitor, &found);
-    layout::page(&visitor, &format!("Channel {name}"), "/channels", &body)
+    let body = body(&user, &found);
+    layout::page(&user, &format!("Channel {name}"), "/channels", &body)
 }
 
-pub(super) fn no_such(visitor: &Visitor, name: &str) -> Response {
+pub(super) fn no_such(user: &Principal, name: &str) -> Response {
     let why = format!("Nothing was ever published to a channel {name:?}, or it was deleted.");
     let notice = (
         "There is no such channel",
         why.as_str(),
         "Look for it among the channels.",
     );
-    layout::no_page(visitor, StatusCode::NOT_FOUND, "/channels", notice)
+    layout::no_page(user, StatusCode::NOT_FOUND, "/channels", notice)
 }
 
-fn body(visitor: &Visitor, found: &Found) -> Markup {
+fn body(user: &Principal, found: &Found) -> Markup {
     let Found {
         channel,
         details,
@@ -82,9 +82,9 @@ fn body(visitor: &Visitor, found: &Found) -> Markup {
         h1 { "Channel " (shown(&channel.channel)) @if channel.status != "open" { " " (badge(&channel.status)) } }
         ul.verbs {
             li { a.button href=(link("/messages", &given)) { "Messages" } }
-            (action(visitor, "channel limits", "Limits…", &given))
-            (action(visitor, "channel purge", "Purge…", &given))
-            (action(visitor, "channel delete", "Delete…", &given))
+            (action(user, "channel limits", "Limits…", &given))
+            (action(user, "channel purge", "Purge…", &given))
+            (action(user, "channel delete", "Delete…", &given))
         }
         dl.figures {
             (figure("Messages", grouped(channel.messages), &about))

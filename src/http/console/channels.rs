@@ -6,9 +6,9 @@ use maud::{Markup, html};
 use super::list::{List, ListQuery, ROWS};
 use super::parts::{badge, channel_link, table};
 use super::plot;
+use super::principal::Principal;
 use super::query::QueryParams;
 use super::verbs::action;
-use super::visitor::Visitor;
 use super::words::{bytes, duration, grouped, shown, time, unsigned, until};
 use crate::store::views::{Channel, Growth};
 
@@ -25,9 +25,9 @@ const LIST: List = List {
 /// A channel, and how it grows. `None`: it is being deleted.
 type Row = (Channel, Option<Growth>);
 
-pub(super) async fn page(visitor: Visitor, QueryParams(query): QueryParams<ListQuery>) -> Response {
+pub(super) async fn page(user: Principal, QueryParams(query): QueryParams<ListQuery>) -> Response {
     let part = LIST.part(&query);
-    let read = visitor.read(async |store| {
+    let read = user.read(async |store| {
         let channels = store.channel_page(part).await?;
         let mut growth = store.growth(channels.iter().take(ROWS)).await?;
         let rows = channels.into_iter().map(|channel| {
@@ -38,7 +38,7 @@ pub(super) async fn page(visitor: Visitor, QueryParams(query): QueryParams<ListQ
     });
     let read = read.await;
     let create = html! {
-        ul.verbs { (action(&visitor, "channel create", "Create a channel…", &[])) }
+        ul.verbs { (action(&user, "channel create", "Create a channel…", &[])) }
     };
     let note = html! {
         p.note {
@@ -46,7 +46,7 @@ pub(super) async fn page(visitor: Visitor, QueryParams(query): QueryParams<ListQ
             "each hour. Lag and behind: of the durable or subscription that is furthest behind."
         }
     };
-    LIST.page(&visitor, &query, read, rows, &create, &note)
+    LIST.page(&user, &query, read, rows, &create, &note)
 }
 
 fn rows(channels: &[Row]) -> Markup {

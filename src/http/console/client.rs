@@ -7,9 +7,9 @@ use serde::Deserialize;
 
 use super::layout;
 use super::parts::{badge, channel_link, empty, figure, sql};
+use super::principal::Principal;
 use super::query::QueryParams;
 use super::verbs::action;
-use super::visitor::Visitor;
 use super::words::{duration, grouped, or_dash, shown, time, unsigned};
 
 /// Further subscriptions are not shown.
@@ -22,10 +22,10 @@ pub(super) struct Asked {
 }
 
 pub(super) async fn page(
-    visitor: Visitor,
+    user: Principal,
     QueryParams(Asked { id }): QueryParams<Asked>,
 ) -> Response {
-    let read = visitor.read(async |store| {
+    let read = user.read(async |store| {
         let client = store.clients(&id).await?.into_iter().next();
         Ok((client, store.subscriptions(&id).await?))
     });
@@ -40,7 +40,7 @@ pub(super) async fn page(
             why.as_str(),
             "Look for it among the clients: it may have another ID by now.",
         );
-        return layout::no_page(&visitor, StatusCode::NOT_FOUND, "/clients", notice);
+        return layout::no_page(&user, StatusCode::NOT_FOUND, "/clients", notice);
     }
     let more = subscriptions.len().saturating_sub(SUBSCRIPTIONS_MAX);
     subscriptions.truncate(SUBSCRIPTIONS_MAX);
@@ -48,7 +48,7 @@ pub(super) async fn page(
     let body = html! {
         h1 { "Client " (shown(&id)) }
         @if let Some(client) = &client {
-            ul.verbs { (action(&visitor, "client kick", "Close it…", &[("client_id", &id)])) }
+            ul.verbs { (action(&user, "client kick", "Close it…", &[("client_id", &id)])) }
             @if client.missed_heartbeats > 0 {
                 p.warn {
                     "It has missed " (client.missed_heartbeats) " heartbeats in a row. Either its process hangs, or NATS cannot "
@@ -102,5 +102,5 @@ pub(super) async fn page(
             @if more > 0 { p.note { "And " (more) " more; the query shows all." } }
         }
     };
-    layout::page(&visitor, &format!("Client {id}"), "/clients", &body)
+    layout::page(&user, &format!("Client {id}"), "/clients", &body)
 }

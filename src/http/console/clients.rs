@@ -5,8 +5,8 @@ use maud::{Markup, html};
 
 use super::list::{List, ListQuery};
 use super::parts::{badge, client_link, table};
+use super::principal::Principal;
 use super::query::QueryParams;
-use super::visitor::Visitor;
 use super::words::time;
 use crate::store::views::Client;
 
@@ -20,11 +20,11 @@ const LIST: List = List {
     nothing: "No client is connected.",
 };
 
-pub(super) async fn page(visitor: Visitor, QueryParams(query): QueryParams<ListQuery>) -> Response {
+pub(super) async fn page(user: Principal, QueryParams(query): QueryParams<ListQuery>) -> Response {
     let part = LIST.part(&query);
-    let read = visitor.read(async |store| store.client_page(part).await);
+    let read = user.read(async |store| store.client_page(part).await);
     let read = read.await;
-    LIST.page(&visitor, &query, read, rows, &html! {}, &html! {})
+    LIST.page(&user, &query, read, rows, &html! {}, &html! {})
 }
 
 fn rows(clients: &[Client]) -> Markup {

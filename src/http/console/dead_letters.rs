@@ -5,14 +5,14 @@ use maud::{Markup, html};
 
 use super::layout;
 use super::parts::{channel_link, empty, sql, table};
+use super::principal::Principal;
 use super::query::link;
 use super::verbs::action;
-use super::visitor::Visitor;
 use super::words::{grouped, or_dash, shown, time};
 use crate::store::views::{DeadGroup, RefusedGroup, UnreadableGroup};
 
-pub(super) async fn page(visitor: Visitor) -> Response {
-    let read = visitor.read(async |store| {
+pub(super) async fn page(user: Principal) -> Response {
+    let read = user.read(async |store| {
         Ok((
             store.dead_groups().await?,
             store.refused_groups().await?,
@@ -26,13 +26,13 @@ pub(super) async fn page(visitor: Visitor) -> Response {
     let body = html! {
         h1 { "Dead letters" }
         h2 { "Given up after the maximum number of deliveries " (sql("dead", &[])) }
-        (given_up(&visitor, &dead))
+        (given_up(&user, &dead))
         h2 { "Published in SQL but not stored " (sql("refused", &[])) }
         (refused_publishes(&refused))
         h2 { "Stored but skipped, because they cannot be read " (sql("unreadable", &[])) }
         (unreadable_messages(&unreadable))
     };
-    layout::page(&visitor, "Dead letters", "/dead-letters", &body)
+    layout::page(&user, "Dead letters", "/dead-letters", &body)
 }
 
 fn refused_publishes(refused: &[RefusedGroup]) -> Markup {
@@ -90,7 +90,7 @@ fn unreadable_messages(unreadable: &[UnreadableGroup]) -> Markup {
     }
 }
 
-fn given_up(visitor: &Visitor, dead: &[DeadGroup]) -> Markup {
+fn given_up(user: &Principal, dead: &[DeadGroup]) -> Markup {
     const COLUMNS: [&str; 7] = [
         "Reason",
         "From",
@@ -119,7 +119,7 @@ fn given_up(visitor: &Visitor, dead: &[DeadGroup]) -> Markup {
                 }
                 td {
                     (channel_link(&it.channel)) " " (sql("redrive", &[("channel", &it.channel)]))
-                    ul.verbs { (action(visitor, "dlq redrive", "Redrive…", &[("channel", &it.channel)])) }
+                    ul.verbs { (action(user, "dlq redrive", "Redrive…", &[("channel", &it.channel)])) }
                 }
                 td { (time(it.last_at.as_deref())) }
             }

@@ -7,17 +7,17 @@ use maud::{Markup, html};
 
 use super::layout;
 use super::parts::{badge, empty, sql};
-use super::visitor::Visitor;
+use super::principal::Principal;
 use super::words::{count, shown, time};
 use crate::monitoring::finding::{Finding, Verdict};
 use crate::store::views::ServerSettings;
 
-pub(super) async fn page(visitor: Visitor) -> Response {
-    let console = match visitor.console() {
+pub(super) async fn page(user: Principal) -> Response {
+    let console = match user.console() {
         Ok(console) => console,
         Err(answer) => return answer,
     };
-    let servers = visitor.read(async |store| store.server_settings().await);
+    let servers = user.read(async |store| store.server_settings().await);
     let servers = match servers.await {
         Ok(servers) => servers,
         Err(answer) => return answer,
@@ -37,7 +37,7 @@ pub(super) async fn page(visitor: Visitor) -> Response {
         h2 { "The servers " (sql("servers", &[])) }
         (compared(&servers))
     };
-    layout::page(&visitor, "Doctor", "/doctor", &body)
+    layout::page(&user, "Doctor", "/doctor", &body)
 }
 
 /// What is worst comes first.

@@ -10,9 +10,9 @@ use super::parts::{
     badge, bar, channel_link, client_link, durable_key, empty, figure, kind, members, names, sql,
     table,
 };
+use super::principal::Principal;
 use super::query::{QueryParams, link};
 use super::verbs::action;
-use super::visitor::Visitor;
 use super::words::{duration, grouped, shown, time, unsigned};
 use crate::store::views::{Channel, Durable, InFlight};
 
@@ -43,8 +43,8 @@ impl Asked {
     }
 }
 
-pub(super) async fn page(visitor: Visitor, QueryParams(asked): QueryParams<Asked>) -> Response {
-    let read = visitor.read(async |store| {
+pub(super) async fn page(user: Principal, QueryParams(asked): QueryParams<Asked>) -> Response {
+    let read = user.read(async |store| {
         let (channel, name, group) = (&asked.channel, &asked.durable, &asked.queue_group);
         let all = store.durables_of(channel, name, group, NAMESAKES_MAX);
         let all = all.await?;
@@ -78,16 +78,16 @@ pub(super) async fn page(visitor: Visitor, QueryParams(asked): QueryParams<Asked
                 why.as_str(),
                 "Look for it among the durables: it may have been removed.",
             );
-            return layout::no_page(&visitor, StatusCode::NOT_FOUND, "/durables", notice);
+            return layout::no_page(&user, StatusCode::NOT_FOUND, "/durables", notice);
         }
         Err(answer) => return answer,
     };
-    let body = body(&visitor, &durable, &in_flight, &channel);
+    let body = body(&user, &durable, &in_flight, &channel);
     let title = format!("{} {}", kind(&durable), names(&durable));
-    layout::page(&visitor, &title, "/durables", &body)
+    layout::page(&user, &title, "/durables", &body)
 }
 
-fn body(visitor: &Visitor, durable: &Durable, in_flight: &[InFlight], channel: &Channel) -> Markup {
+fn body(user: &Principal, durable: &Durable, in_flight: &[InFlight], channel: &Channel) -> Markup {
     let given = [
         ("channel", durable.channel.as_str()),
         ("durable", durable.durable.as_str()),
@@ -112,16 +112,16 @@ fn body(visitor: &Visitor, durable: &Durable, in_flight: &[InFlight], channel: &
         p.why { (badge(&durable.status)) " " (shown(&durable.why)) ". " (advice(durable)) }
         @let key = durable_key(durable);
         ul.verbs {
-            (action(visitor, "durable seek", "Set to another place…", &key))
-            (action(visitor, "durable skip", "Skip messages…", &with_message(key, &wanted)))
+            (action(user, "durable seek", "Set to another place…", &key))
+            (action(user, "durable skip", "Skip messages…", &with_message(key, &wanted)))
             @if durable.durable.is_empty() {
                 // It ends with its last member, and cannot be paused.
             } @else if durable.paused_since.is_none() {
-                (action(visitor, "durable pause", "Pause…", &key))
+                (action(user, "durable pause", "Pause…", &key))
             } @else {
-                (action(visitor, "durable resume", "Resume…", &key))
+                (action(user, "durable resume", "Resume…", &key))
             }
-            (action(visitor, "durable remove", "Remove…", &key))
+            (action(user, "durable remove", "Remove…", &key))
         }
         (bar(channel.first_sequence, channel.last_sequence, &[
             ("acked", durable.acked_floor),

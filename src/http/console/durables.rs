@@ -5,8 +5,8 @@ use maud::html;
 
 use super::list::{List, ListQuery};
 use super::parts::durable_rows;
+use super::principal::Principal;
 use super::query::QueryParams;
-use super::visitor::Visitor;
 
 const LIST: List = List {
     title: "Durables",
@@ -18,14 +18,14 @@ const LIST: List = List {
     nothing: "There is no durable and no queue group: nothing waits for a client that is away.",
 };
 
-pub(super) async fn page(visitor: Visitor, QueryParams(query): QueryParams<ListQuery>) -> Response {
+pub(super) async fn page(user: Principal, QueryParams(query): QueryParams<ListQuery>) -> Response {
     let part = LIST.part(&query);
-    let read = visitor.read(async |store| store.durable_page(part).await);
+    let read = user.read(async |store| store.durable_page(part).await);
     let read = read.await;
     let note = html! {
         p.note {
             "A queue group without a durable name ends with its last member. Lag: unacked messages, both in flight and not yet sent. Behind: the age of the oldest of them."
         }
     };
-    LIST.page(&visitor, &query, read, durable_rows, &html! {}, &note)
+    LIST.page(&user, &query, read, durable_rows, &html! {}, &note)
 }

@@ -6,8 +6,8 @@ use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Response};
 use maud::{DOCTYPE, Markup, html};
 
+use super::principal::Principal;
 use super::query::link;
-use super::visitor::Visitor;
 use super::words::shown;
 use crate::monitoring::view_reader::Unread;
 
@@ -24,9 +24,9 @@ const PAGES: &[(&str, &str)] = &[
 ];
 
 /// `here` is the path of the page that it belongs to.
-pub(super) fn page(visitor: &Visitor, title: &str, here: &str, body: &Markup) -> Response {
-    let view = visitor.source.view();
-    let others = visitor.source.console.inner().map(|console| {
+pub(super) fn page(principal: &Principal, title: &str, here: &str, body: &Markup) -> Response {
+    let view = principal.source.view();
+    let others = principal.source.console.inner().map(|console| {
         let others = console
             .others
             .read()
@@ -45,8 +45,8 @@ pub(super) fn page(visitor: &Visitor, title: &str, here: &str, body: &Markup) ->
                 }
             }
             form.who method="post" action=(link("/logout", &[])) {
-                input type="hidden" name="csrf" value=(visitor.csrf);
-                span { (visitor.name) " (" (visitor.role.name()) ")" }
+                input type="hidden" name="csrf" value=(principal.csrf);
+                span { (principal.name) " (" (principal.role.name()) ")" }
                 button.quiet type="submit" { "Log out" }
             }
         }
@@ -117,7 +117,7 @@ pub(super) fn plain(code: StatusCode, what: &str, why: &str, remedy: &str) -> Re
 
 /// The same for who is logged in, with the way to all pages; `here` is the one to go on at.
 pub(super) fn no_page(
-    visitor: &Visitor,
+    principal: &Principal,
     code: StatusCode,
     here: &str,
     (what, why, remedy): (&str, &str, &str),
@@ -129,7 +129,7 @@ pub(super) fn no_page(
         p { (remedy) }
         @if let Some((path, name)) = list { p { a href=(link(path, &[])) { (name) } } }
     };
-    let mut answer = page(visitor, what, here, &body);
+    let mut answer = page(principal, what, here, &body);
     *answer.status_mut() = code;
     answer
 }

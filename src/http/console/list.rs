@@ -5,8 +5,8 @@ use maud::{Markup, html};
 
 use super::layout;
 use super::parts::{empty, sql};
+use super::principal::Principal;
 use super::query::link;
-use super::visitor::Visitor;
 use crate::store::views::Part;
 
 /// Rows of one part of a list.
@@ -118,7 +118,7 @@ impl List {
     /// `read` may have one row more than the page shows; `above` stands before the list, `below` after it.
     pub(super) fn page<T>(
         &self,
-        visitor: &Visitor,
+        user: &Principal,
         asked: &ListQuery,
         read: Result<Vec<T>, Response>,
         rows: impl FnOnce(&[T]) -> Markup,
@@ -145,6 +145,6 @@ impl List {
             }
             (below)
         };
-        layout::page(visitor, self.title, self.path, &body)
+        layout::page(user, self.title, self.path, &body)
     }
 }

@@ -15,9 +15,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::plot;
+use super::principal::Principal;
 use super::rates::{Counters, EVERY, Sample};
 use super::state::{Console, Inner};
-use super::visitor::Visitor;
 use super::words::grouped;
 use crate::clock::Clock;
 use crate::monitoring::reports::Reports;
@@ -110,8 +110,8 @@ struct Stream {
     _place: OwnedSemaphorePermit,
 }
 
-pub(super) async fn stream(visitor: Visitor) -> Response {
-    let console = match visitor.console() {
+pub(super) async fn stream(user: Principal) -> Response {
+    let console = match user.console() {
         Ok(console) => console,
         Err(answer) => return answer,
     };

@@ -12,13 +12,13 @@ use tokio::task::spawn_blocking;
 use super::form::Form;
 use super::layout;
 use super::password::Hashed;
+use super::principal::{Principal, is_cross_site, key};
 use super::query::{QueryParams, link};
 use super::session::{Session, no_cookie};
 use super::state::Inner;
 use super::users::User;
-use super::visitor::{Visitor, is_cross_site, key};
 use crate::clock::Clock;
-use crate::http::api::Guest;
+use crate::http::api::Peer;
 use crate::http::view::Source;
 
 /// Longer ones are not looked at.
@@ -26,7 +26,7 @@ const PASSWORD_BYTES_MAX: usize = 1024;
 
 pub(super) async fn form(
     State(source): State<Source>,
-    Extension(guest): Extension<Guest>,
+    Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     QueryParams(asked): QueryParams<BTreeMap<String, String>>,
 ) -> Response {
@@ -37,7 +37,7 @@ pub(super) async fn form(
         return answer;
     }
     let next = asked.get("next").map_or("", String::as_str);
-    let body = page(console, is_readable(guest, &headers), next, "", None);
+    let body = page(console, is_readable(peer, &headers), next, "", None);
     layout::outside(StatusCode::OK, "Log in", &body)
 }
 
@@ -77,7 +77,7 @@ fn page(console: &Inner, is_readable: bool, next: &str, name: &str, wrong: Optio
 
 pub(super) async fn log_in(
     State(source): State<Source>,
-    Extension(guest): Extension<Guest>,
+    Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
@@ -91,13 +91,7 @@ pub(super) async fn log_in(
     let form = Form::of(&body);
     let (given, next) = (form.get("name").trim(), form.get("next"));
     let refused = |code, why: &str| {
-        let body = page(
-            console,
-            is_readable(guest, &headers),
-            next,
-            given,
-            Some(why),
-        );
+        let body = page(console, is_readable(peer, &headers), next, given, Some(why));
         layout::outside(code, "Log in", &body)
     };
     if is_cross_site(&headers) {
@@ -106,7 +100,7 @@ pub(super) async fn log_in(
             "The form stood on another site. Log in here.",
         );
     }
-    if let Some(left) = console.failures.banned(guest.address) {
+    if let Some(left) = console.failures.banned(peer.address) {
         let seconds = left.as_secs() + 1;
         let why = format!(
             "Too many wrong passwords came from your address. Wait {seconds} seconds, and try again."
@@ -118,7 +112,7 @@ pub(super) async fn log_in(
         return answer;
     }
     // Before it is looked at: whoever tries many at once gains nothing.
-    console.failures.count(guest.address);
+    console.failures.count(peer.address);
     let Ok(_turn) = console.verifying.acquire().await else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
@@ -128,7 +122,7 @@ pub(super) async fn log_in(
         Err(why) => return layout::nobody_can_log_in(&why),
     };
     let Some(user) = verified(user, form.get("password").to_owned()).await else {
-        tracing::warn!(from = %guest.address, "a log-in to the console failed");
+        tracing::warn!(from = %peer.address, "a log-in to the console failed");
         let what = match console.users.only() {
             Some(_) => "The token",
             None => "Name or password",
@@ -137,13 +131,13 @@ pub(super) async fn log_in(
             format!("{what} is wrong. Try again; after ten wrong ones you have to wait a minute.");
         return refused(StatusCode::UNAUTHORIZED, &why);
     };
-    console.failures.forgive(guest.address);
+    console.failures.forgive(peer.address);
     let session = Session::new(key, &user, Clock.now().wall);
-    let cookie = session.and_then(|session| session.cookie(key, is_secure(guest, &headers)));
+    let cookie = session.and_then(|session| session.cookie(key, is_secure(peer, &headers)));
     let Some(cookie) = cookie else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
-    tracing::info!(user = user.name, from = %guest.address, "logged in to the console");
+    tracing::info!(user = user.name, from = %peer.address, "logged in to the console");
     let next = link(inside(next), &[]);
     ([(header::SET_COOKIE, cookie)], Redirect::to(&next)).into_response()
 }
@@ -162,15 +156,15 @@ async fn verified(user: Option<User>, password: String) -> Option<User> {
 
 /// A proxy before this server may be what the browser talks to. Whoever sends the header themselves gets a cookie that their
 /// browser does not send back.
-fn is_secure(guest: Guest, headers: &HeaderMap) -> bool {
+fn is_secure(peer: Peer, headers: &HeaderMap) -> bool {
     let proxy = headers.get("x-forwarded-proto");
-    guest.is_secure
+    peer.is_secure
         || proxy.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"https"))
 }
 
 /// Others on the way can read along.
-fn is_readable(guest: Guest, headers: &HeaderMap) -> bool {
-    !is_secure(guest, headers) && !guest.address.is_loopback()
+fn is_readable(peer: Peer, headers: &HeaderMap) -> bool {
+    !is_secure(peer, headers) && !peer.address.is_loopback()
 }
 
 /// Only pages of the console are gone to; what stands behind `/console` of the one that is meant.
@@ -185,18 +179,18 @@ fn inside(next: &str) -> &str {
     }
 }
 
-pub(super) async fn log_out(visitor: Visitor, headers: HeaderMap, body: Bytes) -> Response {
+pub(super) async fn log_out(principal: Principal, headers: HeaderMap, body: Bytes) -> Response {
     let form = Form::of(&body);
-    if let Err(answer) = visitor.ensure_own_form(&headers, form.get("csrf")) {
+    if let Err(answer) = principal.ensure_own_form(&headers, form.get("csrf")) {
         return answer;
     }
-    let console = match visitor.console() {
+    let console = match principal.console() {
         Ok(console) => console,
         Err(answer) => return answer,
     };
-    console.ended.add(&visitor.session, Clock.now().wall);
+    console.ended.add(&principal.session, Clock.now().wall);
     let gone = console.views.key();
-    let is_secure = is_secure(visitor.guest, &headers);
+    let is_secure = is_secure(principal.peer, &headers);
     let gone = gone.and_then(|key| no_cookie(key, is_secure));
     let gone = gone.unwrap_or(HeaderValue::from_static(""));
     let headers = [(header::SET_COOKIE, gone)];

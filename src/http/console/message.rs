@@ -9,10 +9,10 @@ use super::channel::no_such;
 use super::layout;
 use super::parts::{badge, channel_link, client_link, empty, figure, sql};
 use super::payload::{self, Form};
+use super::principal::Principal;
 use super::query::{QueryParams, link};
 use super::users::Role;
 use super::verbs::action;
-use super::visitor::Visitor;
 use super::words::{grouped, or_dash, shown, timestamp};
 use crate::core::ids::Sequence;
 use crate::core::message::Message;
@@ -33,9 +33,9 @@ pub(super) struct Asked {
     form: String,
 }
 
-pub(super) async fn page(visitor: Visitor, QueryParams(asked): QueryParams<Asked>) -> Response {
+pub(super) async fn page(user: Principal, QueryParams(asked): QueryParams<Asked>) -> Response {
     let at = Sequence(asked.sequence);
-    let read = visitor.read(async |store| {
+    let read = user.read(async |store| {
         let Some(channel) = store.channel_named(&asked.channel).await? else {
             return Ok(None);
         };
@@ -46,7 +46,7 @@ pub(super) async fn page(visitor: Visitor, QueryParams(asked): QueryParams<Asked
     });
     let (channel, found, takers) = match read.await {
         Ok(Some(read)) => read,
-        Ok(None) => return no_such(&visitor, &asked.channel),
+        Ok(None) => return no_such(&user, &asked.channel),
         Err(answer) => return answer,
     };
     let Some(message) = found.messages.first() else {
@@ -66,14 +66,14 @@ pub(super) async fn page(visitor: Visitor, QueryParams(asked): QueryParams<Asked
             channel.first_sequence, channel.last_sequence
         );
         let notice = (what.as_str(), why.as_str(), remedy.as_str());
-        return layout::no_page(&visitor, StatusCode::NOT_FOUND, "/channels", notice);
+        return layout::no_page(&user, StatusCode::NOT_FOUND, "/channels", notice);
     };
-    let body = body(&visitor, &asked, message, &takers);
+    let body = body(&user, &asked, message, &takers);
     let title = format!("Message {} of {}", asked.sequence, asked.channel);
-    layout::page(&visitor, &title, "/channels", &body)
+    layout::page(&user, &title, "/channels", &body)
 }
 
-fn body(visitor: &Visitor, asked: &Asked, message: &Message, takers: &[Taker]) -> Markup {
+fn body(user: &Principal, asked: &Asked, message: &Message, takers: &[Taker]) -> Markup {
     let sequence = asked.sequence.to_string();
     let given = [("channel", asked.channel.as_str()), ("sequence", &sequence)];
     let about = sql("message", &given);
@@ -99,11 +99,11 @@ fn body(visitor: &Visitor, asked: &Asked, message: &Message, takers: &[Taker]) -
             @if !message.reply.is_empty() { (figure("Reply", shown(&message.reply), &about)) }
         }
         ul.verbs {
-            (action(visitor, "message republish", "Republish…", &given))
-            (action(visitor, "message delete", "Delete…", &given))
+            (action(user, "message republish", "Republish…", &given))
+            (action(user, "message delete", "Delete…", &given))
         }
         h2 { "Payload" }
-        @if visitor.may(Role::Payloads) {
+        @if user.may(Role::Payloads) {
             @let form = Form::of(&message.data, &asked.form);
             nav.pager aria-label="Forms of the payload" {
                 @for (other, name) in Form::ALL {

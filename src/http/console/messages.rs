@@ -12,9 +12,9 @@ use super::channel::no_such;
 use super::layout;
 use super::parts::{channel_link, client_link, empty, sql, table};
 use super::payload;
+use super::principal::Principal;
 use super::query::{QueryParams, link};
 use super::users::Role;
-use super::visitor::Visitor;
 use super::words::{bytes, grouped, shown, timestamp};
 use crate::clock::Clock;
 use crate::core::ids::Sequence;
@@ -123,19 +123,19 @@ fn at(text: &str) -> Option<i64> {
     i64::try_from(time.ok()?.as_nanosecond()).ok()
 }
 
-pub(super) async fn page(visitor: Visitor, QueryParams(asked): QueryParams<Asked>) -> Response {
-    let sees = visitor.may(Role::Payloads);
+pub(super) async fn page(user: Principal, QueryParams(asked): QueryParams<Asked>) -> Response {
+    let sees = user.may(Role::Payloads);
     if !sees && (!asked.text.is_empty() || !asked.json.is_empty()) {
         let why = format!(
             "Your role is {}: a search would reveal their contents.",
-            visitor.role.name()
+            user.role.name()
         );
         let notice = (
             "You may not see the contents of messages",
             why.as_str(),
             "Search by sequence, time and publisher, or ask for the role payload-reader.",
         );
-        return layout::no_page(&visitor, StatusCode::FORBIDDEN, "/channels", notice);
+        return layout::no_page(&user, StatusCode::FORBIDDEN, "/channels", notice);
     }
     let now = Clock.now().wall;
     let read = || Ok::<_, InvalidSearch>((asked.wanted()?, asked.time(now)?, asked.last()?));
@@ -143,7 +143,7 @@ pub(super) async fn page(visitor: Visitor, QueryParams(asked): QueryParams<Asked
         Ok((wanted, since, at)) => (wanted, since, at, None),
         Err(why) => (Wanted::default(), None, u64::MAX, Some(why)),
     };
-    let read = visitor.read(async |store| {
+    let read = user.read(async |store| {
         let Some(channel) = store.channel_named(&asked.channel).await? else {
             return Ok(None);
         };
@@ -162,7 +162,7 @@ pub(super) async fn page(visitor: Visitor, QueryParams(asked): QueryParams<Asked
     });
     let (channel, found) = match read.await {
         Ok(Some(read)) => read,
-        Ok(None) => return no_such(&visitor, &asked.channel),
+        Ok(None) => return no_such(&user, &asked.channel),
         Err(answer) => return answer,
     };
     let body = html! {
@@ -177,7 +177,7 @@ pub(super) async fn page(visitor: Visitor, QueryParams(asked): QueryParams<Asked
         }
     };
     let title = format!("Messages of {}", asked.channel);
-    layout::page(&visitor, &title, "/channels", &body)
+    layout::page(&user, &title, "/channels", &body)
 }
 
 fn form(asked: &Asked, channel: &Channel, sees: bool) -> Markup {

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `state` | what a node's consoles share |
 //! | `router` | the paths |
-//! | `visitor` | who looks at a page: nobody sees one who is not logged in |
+//! | `principal` | who looks at a page: nobody sees one who is not logged in |
 //! | `login`, `session`, `users`, `password` | logging in, and what that is good for |
 //! | `layout`, `list`, `parts`, `words` | what pages have in common |
 //! | `payload`, `json` | what stands in messages |
@@ -38,6 +38,7 @@ mod parts;
 pub mod password;
 mod payload;
 mod plot;
+mod principal;
 mod problems;
 mod query;
 mod rates;
@@ -50,7 +51,6 @@ mod takeovers;
 mod undo;
 pub mod users;
 mod verbs;
-mod visitor;
 mod words;
 
 pub(super) use router::{router, streams};

@@ -10,11 +10,11 @@ use maud::{Markup, html};
 use super::layout;
 use super::live;
 use super::parts::{figure, sql};
+use super::principal::Principal;
 use super::problems::{self, Facts, Problem};
 use super::query::link;
 use super::state::Inner;
 use super::verbs::action;
-use super::visitor::Visitor;
 use super::words::{bytes, count, grouped, or_dash, shown, time};
 use crate::clock::Clock;
 use crate::http::view::{Source, View};
@@ -36,8 +36,8 @@ pub(super) struct Found {
     durables: Vec<Durable>,
 }
 
-pub(super) async fn page(visitor: Visitor, State(source): State<Source>) -> Response {
-    let console = match visitor.console() {
+pub(super) async fn page(user: Principal, State(source): State<Source>) -> Response {
+    let console = match user.console() {
         Ok(console) => console,
         Err(answer) => return answer,
     };
@@ -60,7 +60,7 @@ pub(super) async fn page(visitor: Visitor, State(source): State<Source>) -> Resp
             hx-select-oob="#role" hx-swap="outerHTML" {
         h1.sentence { (sentence(&found.roles, &problems)) }
         (pair(&found.roles, &view))
-        ul.verbs { (action(&visitor, "step-down", "Have the active step down…", &[])) }
+        ul.verbs { (action(&user, "step-down", "Have the active step down…", &[])) }
         @if problems.is_empty() {
             p.good { "Nothing needs you." }
         } @else {
@@ -72,7 +72,7 @@ pub(super) async fn page(visitor: Visitor, State(source): State<Source>) -> Resp
         h2 { "The last 15 minutes" }
         (live::shown(console))
     };
-    layout::page(&visitor, "Now", "", &body)
+    layout::page(&user, "Now", "", &body)
 }
 
 async fn read(console: &Inner) -> Result<Arc<Found>, Unread> {

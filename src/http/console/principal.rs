@@ -17,31 +17,31 @@ use super::state::Inner;
 use super::users::Role;
 use crate::clock::Clock;
 use crate::core::time::Timestamp;
-use crate::http::api::Guest;
+use crate::http::api::Peer;
 use crate::http::view::Source;
 use crate::monitoring::view_reader::Unread;
 use crate::store::views::{Error, Store};
 
 /// Somebody who is logged in.
 #[derive(Debug)]
-pub(super) struct Visitor {
+pub(super) struct Principal {
     pub(super) name: String,
     pub(super) role: Role,
     /// For each form that acts.
     pub(super) csrf: String,
-    pub(super) guest: Guest,
+    pub(super) peer: Peer,
     pub(super) session: Session,
     pub(super) source: Source,
 }
 
-impl Visitor {
+impl Principal {
     pub(super) fn may(&self, role: Role) -> bool {
         self.role >= role
     }
 
     /// As the audit names it.
     pub(super) fn asks(&self) -> String {
-        format!("console: {} from {}", self.name, self.guest.address)
+        format!("console: {} from {}", self.name, self.peer.address)
     }
 
     pub(super) fn console(&self) -> Result<&Inner, Response> {
@@ -87,14 +87,14 @@ pub(super) fn key(console: &Inner) -> Result<&hmac::Key, Response> {
         .ok_or_else(|| layout::unread(&Unread::Starting))
 }
 
-impl FromRequestParts<Source> for Visitor {
+impl FromRequestParts<Source> for Principal {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, source: &Source) -> Result<Self, Response> {
         let console = source.console.inner().ok_or_else(layout::off)?;
         let key = key(console)?;
-        let guest = parts.extensions.get::<Guest>().copied();
-        let guest = guest.ok_or_else(|| StatusCode::INTERNAL_SERVER_ERROR.into_response())?;
+        let peer = parts.extensions.get::<Peer>().copied();
+        let peer = peer.ok_or_else(|| StatusCode::INTERNAL_SERVER_ERROR.into_response())?;
         let known = known(console, key, &parts.headers, Clock.now().wall).await?;
         let Some((session, role)) = known else {
             return Err(to_log_in(parts));
@@ -103,7 +103,7 @@ impl FromRequestParts<Source> for Visitor {
             name: session.name.clone(),
             role,
             csrf: session.csrf(key),
-            guest,
+            peer,
             session,
             source: source.clone(),
         })

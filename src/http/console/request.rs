@@ -10,11 +10,11 @@ use serde_json::Value;
 use super::audit::arguments;
 use super::layout;
 use super::parts::badge;
+use super::principal::Principal;
 use super::query::{QueryParams, link};
 use super::undo::undo;
 use super::users::Role;
 use super::verbs::{capital, facts};
-use super::visitor::Visitor;
 use super::words::{duration, or_dash, shown, time};
 use crate::store::views::Asked;
 
@@ -25,10 +25,10 @@ pub(super) struct Wanted {
 }
 
 pub(super) async fn page(
-    visitor: Visitor,
+    user: Principal,
     QueryParams(Wanted { id }): QueryParams<Wanted>,
 ) -> Response {
-    let read = visitor.read(async |store| store.audit_of(id).await);
+    let read = user.read(async |store| store.audit_of(id).await);
     let asked = match read.await {
         Ok(Some(asked)) => asked,
         Ok(None) => {
@@ -38,12 +38,12 @@ pub(super) async fn page(
                 why.as_str(),
                 "Look for it in the audit.",
             );
-            return layout::no_page(&visitor, StatusCode::NOT_FOUND, "/audit", notice);
+            return layout::no_page(&user, StatusCode::NOT_FOUND, "/audit", notice);
         }
         Err(answer) => return answer,
     };
     let title = title(&asked);
-    layout::page(&visitor, &title, "/audit", &body(&visitor, &asked, &title))
+    layout::page(&user, &title, "/audit", &body(&user, &asked, &title))
 }
 
 fn title(it: &Asked) -> String {
@@ -58,7 +58,7 @@ fn title(it: &Asked) -> String {
     }
 }
 
-fn body(visitor: &Visitor, it: &Asked, title: &str) -> Markup {
+fn body(user: &Principal, it: &Asked, title: &str) -> Markup {
     let is_open = matches!(it.state.as_str(), "waiting" | "running");
     let here = link("/request", &[("id", &it.id.to_string())]);
     html! {
@@ -76,7 +76,7 @@ fn body(visitor: &Visitor, it: &Asked, title: &str) -> Markup {
                 @if let Some((text, link)) = undo(&it.verb, &it.arguments, it.result.as_ref()) {
                     p {
                         "To undo it: "
-                        @match link.filter(|_| visitor.may(Role::Operator)) { Some(link) => a href=(link) { (text) }, None => (text) }
+                        @match link.filter(|_| user.may(Role::Operator)) { Some(link) => a href=(link) { (text) }, None => (text) }
                     }
                 }
             }

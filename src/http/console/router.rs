@@ -7,8 +7,8 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{Redirect, Response};
 use axum::routing::{any, get};
 
+use super::principal::Principal;
 use super::query::{behind_proxy, link};
-use super::visitor::Visitor;
 use super::{
     assets, audit, channel, channels, client, clients, dead_letters, doctor, durable, durables,
     layout, live, login, message, messages, now, request, statement, takeovers, verbs,
@@ -60,22 +60,22 @@ pub(in crate::http) fn streams() -> Router<Source> {
         .layer(from_fn(headers))
 }
 
-async fn unknown(visitor: Visitor) -> Response {
+async fn unknown(user: Principal) -> Response {
     let notice = (
         "There is no such page",
         "",
         "The links above lead to all that there are.",
     );
-    layout::no_page(&visitor, StatusCode::NOT_FOUND, "-", notice)
+    layout::no_page(&user, StatusCode::NOT_FOUND, "-", notice)
 }
 
-async fn wrong_method(visitor: Visitor) -> Response {
+async fn wrong_method(user: Principal) -> Response {
     let notice = (
         "This page is not asked like that",
         "Pages are read with GET, and only forms are sent with POST. Nothing was done.",
         "Go to the page by its links.",
     );
-    layout::no_page(&visitor, StatusCode::METHOD_NOT_ALLOWED, "-", notice)
+    layout::no_page(&user, StatusCode::METHOD_NOT_ALLOWED, "-", notice)
 }
 
 async fn headers(request: axum::extract::Request, next: Next) -> Response {

@@ -7,14 +7,14 @@ use axum::response::Response;
 use maud::html;
 
 use super::layout;
+use super::principal::Principal;
 use super::query::{Named, QueryParams};
-use super::visitor::Visitor;
 use super::words::shown;
 use crate::printable;
 use crate::store::views::Statement;
 
 pub(super) async fn page(
-    visitor: Visitor,
+    user: Principal,
     Named(name): Named,
     QueryParams(given): QueryParams<BTreeMap<String, String>>,
 ) -> Response {
@@ -25,7 +25,7 @@ pub(super) async fn page(
             why.as_str(),
             "docs/cookbook.md has queries for thirty questions.",
         );
-        return layout::no_page(&visitor, StatusCode::NOT_FOUND, "", notice);
+        return layout::no_page(&user, StatusCode::NOT_FOUND, "", notice);
     };
     let text = statement.text(|name| given.get(name).cloned().unwrap_or_default());
     let body = html! {
@@ -37,5 +37,5 @@ pub(super) async fn page(
             "Run it with " code { "SET search_path = " (shown("stanby")) } ", or the schema that the server was given."
         }
     };
-    layout::page(&visitor, statement.question, "", &body)
+    layout::page(&user, statement.question, "", &body)
 }

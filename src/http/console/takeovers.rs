@@ -6,14 +6,14 @@ use maud::{Markup, html};
 use super::layout;
 use super::list::{ListQuery, ROWS};
 use super::parts::{empty, sql};
+use super::principal::Principal;
 use super::query::QueryParams;
-use super::visitor::Visitor;
 use super::words::{count, duration, grouped, shown, time, unsigned};
 use crate::store::views::{LostRange, Takeover};
 
-pub(super) async fn page(visitor: Visitor, QueryParams(query): QueryParams<ListQuery>) -> Response {
+pub(super) async fn page(user: Principal, QueryParams(query): QueryParams<ListQuery>) -> Response {
     let part = query.part(&["newest"]);
-    let read = visitor.read(async |store| {
+    let read = user.read(async |store| {
         let takeovers = store.takeover_page(part).await?;
         Ok((takeovers, store.failovers().await?))
     });
@@ -39,7 +39,7 @@ pub(super) async fn page(visitor: Visitor, QueryParams(query): QueryParams<ListQ
         }
         (query.pager("/takeovers", found))
     };
-    layout::page(&visitor, "Takeovers", "/takeovers", &body)
+    layout::page(&user, "Takeovers", "/takeovers", &body)
 }
 
 /// A bar for each, the oldest first.

@@ -13,10 +13,10 @@ use url::form_urlencoded::Serializer;
 use super::form::Form;
 use super::layout;
 use super::once::Once;
+use super::principal::Principal;
 use super::query::{Named, QueryParams, behind_proxy, link};
 use super::undo::{destroys, warning};
 use super::users::Role;
-use super::visitor::Visitor;
 use super::words::{grouped, shown};
 use crate::administration::{AdminError, Answer, Request};
 use crate::core::admin::RequestError;
@@ -69,56 +69,55 @@ fn here(route: &Route) -> &'static str {
 }
 
 /// A link to the form of a verb, filled in as far as is known. Nothing for who may not change things.
-pub(super) fn action(visitor: &Visitor, verb: &str, text: &str, given: &[(&str, &str)]) -> Markup {
+pub(super) fn action(user: &Principal, verb: &str, text: &str, given: &[(&str, &str)]) -> Markup {
     html! {
-        @if visitor.may(Role::Operator) {
+        @if user.may(Role::Operator) {
             li { a.button.quiet href=(link(&format!("/act/{}", slug(verb)), given)) { (text) } }
         }
     }
 }
 
-fn refuse(visitor: &Visitor) -> Option<Response> {
-    let why = format!("Your role is {}.", visitor.role.name());
+fn refuse(user: &Principal) -> Option<Response> {
+    let why = format!("Your role is {}.", user.role.name());
     let notice = (
         "You may look, but change nothing",
         why.as_str(),
         "Ask an operator, or have the role operator given to you in the file of users.",
     );
-    (!visitor.may(Role::Operator))
-        .then(|| layout::no_page(visitor, StatusCode::FORBIDDEN, "", notice))
+    (!user.may(Role::Operator)).then(|| layout::no_page(user, StatusCode::FORBIDDEN, "", notice))
 }
 
-fn no_such(visitor: &Visitor) -> Response {
+fn no_such(user: &Principal) -> Response {
     let notice = (
         "There is no such verb",
         "Nothing was done.",
         "docs/administration.md lists what can be done.",
     );
-    layout::no_page(visitor, StatusCode::NOT_FOUND, "", notice)
+    layout::no_page(user, StatusCode::NOT_FOUND, "", notice)
 }
 
 pub(super) async fn form(
-    visitor: Visitor,
+    user: Principal,
     Named(name): Named,
     QueryParams(given): QueryParams<BTreeMap<String, String>>,
 ) -> Response {
-    if let Some(refused) = refuse(&visitor) {
+    if let Some(refused) = refuse(&user) {
         return refused;
     }
     let Some(route) = find(&name) else {
-        return no_such(&visitor);
+        return no_such(&user);
     };
     let value = |name: &str| given.get(name).cloned().unwrap_or_default();
     let body = html! {
         h1 { (capital(route.verb)) }
-        (asked(&visitor, route, &value, None))
+        (asked(&user, route, &value, None))
     };
-    layout::page(&visitor, route.verb, here(route), &body)
+    layout::page(&user, route.verb, here(route), &body)
 }
 
 /// The form itself, with what was wrong with it before.
 fn asked(
-    visitor: &Visitor,
+    user: &Principal,
     route: &'static Route,
     value: &dyn Fn(&str) -> String,
     wrong: Option<&RequestError>,
@@ -129,7 +128,7 @@ fn asked(
             p.bad role="alert" { strong { (shown(error)) } ". " (shown(hint)) }
         }
         form.verb method="post" action=(place(route, &[])) {
-            input type="hidden" name="csrf" value=(visitor.csrf);
+            input type="hidden" name="csrf" value=(user.csrf);
             input type="hidden" name="step" value="preview";
             @for field in fields(route) {
                 @let id = format!("field-{}", field.name);
@@ -155,7 +154,7 @@ fn asked(
 }
 
 pub(super) async fn act(
-    visitor: Result<Visitor, Response>,
+    user: Result<Principal, Response>,
     Named(name): Named,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
@@ -173,18 +172,18 @@ pub(super) async fn act(
         }
     };
     let sent = Form::of(&body);
-    let visitor = match visitor {
-        Ok(visitor) => visitor,
+    let user = match user {
+        Ok(user) => user,
         Err(answer) => return kept_for_later(answer, &name, &sent),
     };
-    if let Some(refused) = refuse(&visitor) {
+    if let Some(refused) = refuse(&user) {
         return refused;
     }
-    if let Err(answer) = visitor.ensure_own_form(&headers, sent.get("csrf")) {
+    if let Err(answer) = user.ensure_own_form(&headers, sent.get("csrf")) {
         return answer;
     }
     let Some(route) = find(&name) else {
-        return no_such(&visitor);
+        return no_such(&user);
     };
     if let Some(field) = sent.with_null() {
         let why = format!("{field} has a null character in it. Nothing was done.");
@@ -193,19 +192,19 @@ pub(super) async fn act(
             why.as_str(),
             "Go back, and take it out.",
         );
-        return layout::no_page(&visitor, StatusCode::BAD_REQUEST, "", notice);
+        return layout::no_page(&user, StatusCode::BAD_REQUEST, "", notice);
     }
     // Whoever leaves meanwhile does not leave a request behind that is carried out at any time later: it is waited for here.
-    let acting = match visitor.console() {
+    let acting = match user.console() {
         Ok(console) => console.acting.clone(),
         Err(answer) => return answer,
     };
     let done = acting.spawn(async move {
         let done = async {
             if sent.get("step") == "do" {
-                carry_out_once(&visitor, route, &sent).await
+                carry_out_once(&user, route, &sent).await
             } else {
-                look_first(&visitor, route, &sent).await
+                look_first(&user, route, &sent).await
             }
         };
         behind_proxy(&headers, done).await
@@ -247,7 +246,7 @@ fn place(route: &Route, given: &[(&str, &str)]) -> String {
 }
 
 async fn ask(
-    visitor: &Visitor,
+    user: &Principal,
     route: &'static Route,
     sent: &Form,
     dry_run: bool,
@@ -256,25 +255,25 @@ async fn ask(
         verb: route.verb.to_owned(),
         arguments: Value::Object(arguments(route, sent)),
         dry_run,
-        asked_by: Some(visitor.asks()),
+        asked_by: Some(user.asks()),
     };
-    visitor.source.api.admin().carry_out(&request).await
+    user.source.api.admin().carry_out(&request).await
 }
 
-async fn look_first(visitor: &Visitor, route: &'static Route, sent: &Form) -> Response {
-    let body = match ask(visitor, route, sent, true).await {
-        Ok(answer) => preview(visitor, route, sent, &answer),
-        Err(error) => not_done(visitor, route, sent, &error),
+async fn look_first(user: &Principal, route: &'static Route, sent: &Form) -> Response {
+    let body = match ask(user, route, sent, true).await {
+        Ok(answer) => preview(user, route, sent, &answer),
+        Err(error) => not_done(user, route, sent, &error),
     };
-    let mut answer = layout::page(visitor, route.verb, here(route), &body);
+    let mut answer = layout::page(user, route.verb, here(route), &body);
     // Who goes back to it sees it, and what is sent from there again is not done again.
     let again = HeaderValue::from_static("private, no-cache");
     answer.headers_mut().insert(header::CACHE_CONTROL, again);
     answer
 }
 
-async fn carry_out_once(visitor: &Visitor, route: &'static Route, sent: &Form) -> Response {
-    let console = match visitor.console() {
+async fn carry_out_once(user: &Principal, route: &'static Route, sent: &Form) -> Response {
+    let console = match user.console() {
         Ok(console) => console,
         Err(answer) => return answer,
     };
@@ -282,7 +281,7 @@ async fn carry_out_once(visitor: &Visitor, route: &'static Route, sent: &Form) -
     let before = turn.as_ref().and_then(|done| **done);
     let carried_out = match before {
         Some(id) => Ok(id),
-        None => match ask(visitor, route, sent, false).await {
+        None => match ask(user, route, sent, false).await {
             Ok(answer) => Ok(answer.request),
             Err(AdminError::Running(id)) => Ok(id),
             Err(error) => Err(error),
@@ -299,18 +298,18 @@ async fn carry_out_once(visitor: &Visitor, route: &'static Route, sent: &Form) -
             Redirect::to(&link("/request", &[("id", &id)])).into_response()
         }
         Err(error) => {
-            let body = not_done(visitor, route, sent, &error);
-            layout::page(visitor, route.verb, here(route), &body)
+            let body = not_done(user, route, sent, &error);
+            layout::page(user, route.verb, here(route), &body)
         }
     }
 }
 
-fn not_done(visitor: &Visitor, route: &'static Route, sent: &Form, error: &AdminError) -> Markup {
+fn not_done(user: &Principal, route: &'static Route, sent: &Form, error: &AdminError) -> Markup {
     let value = |name: &str| sent.get(name).to_owned();
     if let AdminError::Refused(error) = error {
         return html! {
             h1 { (capital(route.verb)) }
-            (asked(visitor, route, &value, Some(error)))
+            (asked(user, route, &value, Some(error)))
         };
     }
     // Postgres may have gone away before the question was there, or before the answer.
@@ -321,7 +320,7 @@ fn not_done(visitor: &Visitor, route: &'static Route, sent: &Form, error: &Admin
         @if !is_known {
             p { "Look for it in " a href=(link("/audit", &[])) { "the audit" } " before you ask for it again." }
         }
-        (asked(visitor, route, &value, None))
+        (asked(user, route, &value, None))
     }
 }
 
@@ -359,7 +358,7 @@ fn arguments(route: &'static Route, sent: &Form) -> Map<String, Value> {
     arguments
 }
 
-fn preview(visitor: &Visitor, route: &'static Route, sent: &Form, answer: &Answer) -> Markup {
+fn preview(user: &Principal, route: &'static Route, sent: &Form, answer: &Answer) -> Markup {
     let button = if destroys(route.verb) {
         "danger"
     } else {
@@ -370,7 +369,7 @@ fn preview(visitor: &Visitor, route: &'static Route, sent: &Form, answer: &Answe
         (facts(&answer.result))
         @if let Some(warning) = warning(route.verb, &answer.result) { p.warn { (warning) } }
         form.verb method="post" action=(place(route, &[])) {
-            input type="hidden" name="csrf" value=(visitor.csrf);
+            input type="hidden" name="csrf" value=(user.csrf);
             input type="hidden" name="step" value="do";
             @if let Some(mark) = Once::mark() { input type="hidden" name="once" value=(mark); }
             @for (name, value) in filled(route, sent) { input type="hidden" name=(name) value=(value); }
@@ -379,7 +378,7 @@ fn preview(visitor: &Visitor, route: &'static Route, sent: &Form, answer: &Answe
         p.note { "Nothing has been done so far. Between now and then the figures may change." }
         details {
             summary { "Change it first" }
-            (asked(visitor, route, &|name| sent.get(name).to_owned(), None))
+            (asked(user, route, &|name| sent.get(name).to_owned(), None))
         }
     }
 }
