@@ -149,8 +149,8 @@ async fn change_over(
         return None;
     };
     // Others of the cluster have to learn of it before they learn that nobody listens here any more.
-    let heard = timeout(SETTLE, reading.run(reader)).await;
-    let is_clean = heard.is_err() && {
+    let settled = timeout(SETTLE, reading.run(reader)).await;
+    let is_clean = settled.is_err() && {
         let answer = link.leave();
         let drained = async {
             tokio::select! {

@@ -17,7 +17,7 @@ use crate::protocol::announcement::Announcement;
 const SERVERS_MAX: usize = 64;
 
 /// An outage of Postgres may last for hours, and who announced itself before its end matters.
-const REMEMBERED: Duration = Duration::from_hours(24);
+const KEPT_FOR: Duration = Duration::from_hours(24);
 
 #[derive(Debug)]
 pub(super) struct KnownActives {
@@ -74,7 +74,7 @@ impl KnownActives {
 
     pub(super) fn forget_silent(&mut self, now: Instant) {
         self.known
-            .retain(|_, known| now.since(known.last) < REMEMBERED);
+            .retain(|_, known| now.since(known.last) < KEPT_FOR);
     }
 
     /// When another active of these tables last announced itself, or one of the primary that they were on before; and in the

@@ -1,6 +1,6 @@
 //! Private words: those that docs/glossary.md lists as not used, in the documents and in what the program says.
 
-use super::source::{literals, shipped};
+use super::source::{literals, shipped, without_comments};
 use super::{File, assert_holds_everywhere, complaints, read};
 
 /// Places where one of the words is a name, not a sentence.
@@ -108,6 +108,55 @@ fn what_the_program_says_is_free_of_private_words() {
     let quoted = "fn a() { let c = '\"'; warn!(\"the server remembers\"); }";
     assert_eq!(complaints(in_source, "src/a.rs", quoted).len(), 1);
     assert_holds_everywhere(in_source);
+}
+
+/// Names that the code gives to functions, types, modules, variables and fields.
+fn given_names(code: &str) -> Vec<String> {
+    const BEFORE: [&str; 7] = ["fn", "struct", "enum", "trait", "type", "mod", "let"];
+    let is_break = |c: char| !c.is_alphanumeric() && c != '_';
+    let words = code.split(is_break);
+    let words: Vec<&str> = words.filter(|it| !it.is_empty() && *it != "mut").collect();
+    let named = words.windows(2).filter(|pair| BEFORE.contains(&pair[0]));
+    let fields = code.lines().filter_map(|line| {
+        let (name, _) = line.trim_start().split_once(": ")?;
+        let name = name.rsplit(' ').next()?;
+        (!name.contains(is_break)).then_some(name)
+    });
+    let names = named.map(|pair| pair[1]).chain(fields);
+    names.map(str::to_lowercase).collect()
+}
+
+fn in_names(file: &File) -> Vec<String> {
+    if !file.path.starts_with("src/") {
+        return Vec::new();
+    }
+    let refused = refused();
+    let is_refused = |name: &String| {
+        refused.contains(name)
+            || name
+                .strip_suffix('s')
+                .is_some_and(|it| refused.iter().any(|word| word == it))
+    };
+    let names = given_names(&without_comments(shipped(file)));
+    let names = names.into_iter().filter(is_refused);
+    names
+        .map(|name| format!("{name:?} is a name (docs/glossary.md has another word)"))
+        .collect()
+}
+
+#[test]
+fn names_in_the_code_are_free_of_private_words() {
+    let good = "// It was told: fn told().\nfn described(is_told: bool) {}\n";
+    assert_eq!(complaints(in_names, "src/a.rs", good), [""; 0]);
+    for bad in [
+        "fn told(error: &Error) {}\n",
+        "pub struct Errands(u8);\n",
+        "let mut told = 1;\n",
+        "    pub(super) told: Epoch,\n",
+    ] {
+        assert_eq!(complaints(in_names, "src/a.rs", bad).len(), 1, "{bad}");
+    }
+    assert_holds_everywhere(in_names);
 }
 
 /// Lines outside of blocks of code, without what stands in backticks.
