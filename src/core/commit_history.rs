@@ -41,6 +41,8 @@ pub struct HighWaterMarks {
     pub epoch: Epoch,
     /// Every commit waits for every replica; `None`: not known, or not of the Postgres that the last term wrote on.
     pub all_waited_for: Option<bool>,
+    /// Somebody has published or acked in SQL, ever: no standby hears of such messages.
+    pub sql_is_used: bool,
     /// The highest channel number given out.
     pub last_channel: u64,
     pub channels: BTreeMap<ChannelId, HighWaterMark>,
@@ -53,6 +55,7 @@ impl HighWaterMarks {
         Self {
             epoch,
             all_waited_for: None,
+            sql_is_used: false,
             last_channel: tables.counters.channel,
             channels: live.map(mark).collect(),
         }
@@ -100,6 +103,10 @@ pub struct CommitHistory {
     channels: BTreeMap<ChannelId, HighWaterMark>,
     /// In which epoch each of them was known to be there.
     known_in: BTreeMap<ChannelId, Epoch>,
+    /// How far they were when this node last committed something in them: what it heard as a standby came after that.
+    served_through: BTreeMap<ChannelId, Sequence>,
+    /// Publishes in SQL may be in the channels, of which no standby hears.
+    sql_is_used: bool,
     /// In the order of their commits.
     messages: VecDeque<(ChannelId, Arc<Message>)>,
     bytes: usize,
@@ -121,6 +128,8 @@ impl CommitHistory {
             lost_primary_at: None,
             channels: BTreeMap::new(),
             known_in: BTreeMap::new(),
+            served_through: BTreeMap::new(),
+            sql_is_used: false,
             messages: VecDeque::new(),
             bytes: 0,
             bytes_max,
@@ -201,6 +210,7 @@ impl CommitHistory {
                 // A term that did not know better has given the number to another channel.
                 Some(_) if before >= known_in => {}
                 Some(_) | None => {
+                    self.served_through.remove(&id);
                     self.channels.insert(id, mark);
                     self.known_in.insert(id, known_in);
                 }
@@ -255,6 +265,22 @@ impl CommitHistory {
         &self.channels
     }
 
+    /// True when the channels may have messages that were published in SQL.
+    pub(super) fn sql_is_used(&self) -> bool {
+        self.sql_is_used
+    }
+
+    /// What this node has received as a standby and the tables do not show has sequences above this, if any: all up to this
+    /// one may be of others, which it did not receive, or received as the active. The tables have the channel up to `has`.
+    pub(super) fn heard_above(&self, channel: ChannelId, has: Sequence) -> Sequence {
+        let known = if self.sql_is_used {
+            self.channels.get(&channel).map(|mark| mark.last)
+        } else {
+            self.served_through.get(&channel).copied()
+        };
+        known.map_or(has, |known| known.max(has))
+    }
+
     /// The messages in memory of these channels that are above the sequences named, in order.
     pub(super) fn messages_above(
         &self,
@@ -285,10 +311,12 @@ impl CommitHistory {
                 Some(row) if !row.deleting => {
                     self.channels.insert(id, HighWaterMark::of(row));
                     self.known_in.insert(id, epoch);
+                    self.served_through.insert(id, row.last_sequence);
                 }
                 Some(_) | None => {
                     self.channels.remove(&id);
                     self.known_in.remove(&id);
+                    self.served_through.remove(&id);
                 }
             }
         }
@@ -350,6 +378,7 @@ impl CommitHistory {
     /// not got everything. A channel that they have given a number to and do not show was deleted.
     pub fn observe(&mut self, marks: HighWaterMarks) {
         self.epoch = self.epoch.max(marks.epoch);
+        self.sql_is_used |= marks.sql_is_used;
         self.channels
             .retain(|id, _| id.0 > marks.last_channel || marks.channels.contains_key(id));
         // A term that did not know better has given the number to another channel.
@@ -364,6 +393,7 @@ impl CommitHistory {
         for other in others {
             self.channels.remove(&other);
             self.known_in.remove(&other);
+            self.served_through.remove(&other);
             self.messages.retain(|(id, _)| *id != other);
             self.bytes = self
                 .messages
@@ -372,6 +402,8 @@ impl CommitHistory {
                 .sum();
         }
         self.known_in.retain(|id, _| self.channels.contains_key(id));
+        self.served_through
+            .retain(|id, _| self.channels.contains_key(id));
         for (id, seen) in marks.channels {
             self.known_in.insert(id, marks.epoch);
             match self.channels.get_mut(&id) {

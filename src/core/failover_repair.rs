@@ -42,7 +42,9 @@ impl Gaps {
     /// Compares the tables with the history of commits. `received` are the publishes that a standby has kept, given when Postgres
     /// is known to have failed over: of those that are not stored the last active may have stored each under the next
     /// sequence, unless the history has exactly what it stored, or each commit waited for the replica
-    /// and this one shows everything that is known to have been there.
+    /// and this one shows everything that is known to have been there. The next is that after what the tables have, where this
+    /// node has received all that came since; where it was the active meanwhile, or others publish in SQL, what is known
+    /// to have been there is none of these.
     pub fn find<'a>(
         tables: &Snapshot,
         history: &CommitHistory,
@@ -132,12 +134,15 @@ impl Gaps {
                     of_channel.insert((guid, publisher, reply, data));
                 }
             }
-            for gap in channels.values_mut() {
+            for (&id, gap) in &mut channels {
                 let count = unstored
                     .get(&gap.name)
                     .map_or(0, |publishes| publishes.len() as u64);
-                gap.possible = gap.known.max(Sequence(gap.has.0 + count));
-                gap.is_fully_received = gap.has.0 + count >= gap.known.0
+                let above = history.heard_above(id, gap.has);
+                gap.possible = gap.known.max(Sequence(above.0 + count));
+                gap.is_fully_received = above == gap.has
+                    && !history.sql_is_used()
+                    && gap.has.0 + count >= gap.known.0
                     && reaches_back.contains(&gap.name)
                     && !refused.contains(&gap.name);
             }

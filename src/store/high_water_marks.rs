@@ -11,10 +11,12 @@ use crate::core::time::Timestamp;
 
 /// The last line is there however many channels there are, and all lines are of one moment.
 const MARKS: &str = "SELECT channel_id, name, created_at_ns, last_sequence, NULL::bigint AS epoch,
-        NULL::bigint AS last_channel_id
+        NULL::bigint AS last_channel_id, NULL::boolean AS sql_is_used
     FROM channels WHERE NOT deleting
     UNION ALL
-    SELECT NULL, NULL, NULL, NULL, l.epoch, coalesce((SELECT last_channel_id FROM server_info), 0) FROM leadership l";
+    SELECT NULL, NULL, NULL, NULL, l.epoch, coalesce((SELECT last_channel_id FROM server_info), 0),
+        EXISTS (SELECT FROM outbox_used)
+    FROM leadership l";
 
 /// Only where the last term has committed something, and on the Postgres that it runs on: after a failover the new
 /// primary reports its own replicas. Every replica that connects to it is counted, whatever the asking role may see.
@@ -74,6 +76,7 @@ async fn read(source: &mut Source<'_>) -> Result<HighWaterMarks, Fault> {
     source
         .each(MARKS, &[], |row| {
             let Some(id) = row.get::<Option<i64>>("channel_id")? else {
+                marks.sql_is_used = row.get("sql_is_used")?;
                 let row = Reading::new("leadership", &row, "1");
                 marks.epoch = Epoch(row.number("epoch")?);
                 marks.last_channel = row.number("last_channel_id")?;

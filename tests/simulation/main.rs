@@ -151,6 +151,14 @@ const FOUND: &[(u64, &str)] = &[
         "a node took what it had been told for all of an epoch that another node served after that",
     ),
     (
+        179_598_000_018_239,
+        "a node took an epoch that it had served for the last one, after a failover that let a lower one follow",
+    ),
+    (
+        179_598_000_025_179,
+        "a standby took the publishes that it had heard for all that could have been stored, and others were published in SQL",
+    ),
+    (
         31,
         "after a failover, publishes that were put back were answered before that was committed",
     ),

@@ -12,6 +12,7 @@ use stanby::core::sql_acks::Verdict;
 use stanby::core::time::Timestamp;
 
 use crate::memory_store::MemoryStore;
+use crate::sql::Sql;
 use crate::world::{Step, Time, World, nanos};
 
 /// How often a standby looks how far the channels are.
@@ -115,6 +116,7 @@ impl World {
         }
         let rows = self.database.store.snapshot();
         let mut marks = HighWaterMarks::of(&rows, self.database.epoch);
+        marks.sql_is_used = self.sql.as_ref().is_some_and(Sql::is_used);
         if !self.database.unrepaired {
             marks.all_waited_for = Some(self.database.synchronous);
         }

@@ -38,6 +38,10 @@ impl Sql {
             open_acks: OpenAcks::default(),
         })
     }
+
+    pub(crate) fn is_used(&self) -> bool {
+        self.rows > 0
+    }
 }
 
 impl World {

@@ -258,7 +258,9 @@ impl World {
         });
         // Of a setting that was taken away a moment ago nobody has told the node.
         let misled = state.history.is_replicated() && self.database.loosened_at > state.looked_at;
-        if misled {
+        // What is published in SQL no standby hears: of what was stored since it looked only the active knew.
+        let is_unheard = self.checks.sql_stored_at > state.looked_at;
+        if misled || is_unheard {
             return false;
         }
         hears && remembers && state.looked_at + slack > at && !self.checks.failovers.new_channel

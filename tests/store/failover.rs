@@ -113,6 +113,7 @@ async fn a_standby_sees_how_far_the_channels_are() {
     let expected = HighWaterMarks {
         epoch: Epoch(3),
         all_waited_for: None,
+        sql_is_used: false,
         last_channel: 5,
         channels: BTreeMap::from([(ChannelId(1), mark)]),
     };

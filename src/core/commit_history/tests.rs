@@ -15,6 +15,7 @@ fn marks(epoch: u64, last_channel: u64, channels: &[(u64, u64)]) -> HighWaterMar
     HighWaterMarks {
         epoch: Epoch(epoch),
         all_waited_for: None,
+        sql_is_used: false,
         last_channel,
         channels: channels.iter().map(mark).collect(),
     }

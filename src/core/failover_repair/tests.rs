@@ -1,7 +1,7 @@
 use super::*;
 use crate::core::batch::{Batch, ChannelRow};
 use crate::core::broker::Broker;
-use crate::core::commit_history::{HighWaterMark, HighWaterMarks};
+use crate::core::commit_history::{HighWaterMark, HighWaterMarks, Sign};
 use crate::core::dedup::StoredPublish;
 use crate::core::ids::{ClientId, Epoch, Guid};
 use crate::core::limits::{Heartbeats, Limits, Settings};
@@ -172,6 +172,7 @@ fn a_name_that_was_given_to_a_lost_channel_goes_back_to_it() {
     history.observe(HighWaterMarks {
         epoch: Epoch(3),
         all_waited_for: None,
+        sql_is_used: false,
         last_channel: 1,
         channels: BTreeMap::from([(ChannelId(2), mark(2))]),
     });
@@ -200,6 +201,7 @@ fn a_channel_that_a_term_made_anew_is_kept_and_the_lost_one_is_told() {
     history.observe(HighWaterMarks {
         epoch: Epoch(3),
         all_waited_for: None,
+        sql_is_used: false,
         last_channel: 2,
         channels: BTreeMap::from([(ChannelId(2), mark(2))]),
     });
@@ -219,6 +221,7 @@ fn waited_for(last: u64) -> CommitHistory {
         let marks = HighWaterMarks {
             epoch: Epoch(3),
             all_waited_for: Some(true),
+            sql_is_used: false,
             last_channel: 1,
             channels: BTreeMap::from([(ChannelId(1), mark(last))]),
         };
@@ -255,6 +258,7 @@ fn a_standby_passes_over_what_may_have_been_given_to_what_it_heard() {
     history.observe(HighWaterMarks {
         epoch: Epoch(3),
         all_waited_for: None,
+        sql_is_used: false,
         last_channel: 1,
         channels: BTreeMap::from([(ChannelId(1), mark(12))]),
     });
@@ -271,6 +275,43 @@ fn a_standby_passes_over_what_may_have_been_given_to_what_it_heard() {
     assert_eq!(lost, "1: 11 to 12 Restored");
 }
 
+/// What it received before its own term is not among what it has received since.
+#[test]
+fn a_former_active_passes_over_what_may_have_been_given_after_its_own_term() {
+    let tables = tables(&[(1, row(1, 10))]);
+    let mut history = committed(11..=16);
+    history.observed_active(Sign {
+        received_at: Instant::from_nanos(1),
+        epoch: Epoch(3),
+    });
+
+    let (told, batch) = repair(&tables, &history, Some(&[17, 18]));
+
+    assert_eq!(told, "1: 11 to 16 Restored, 1: 17 to 18 Unknown");
+    assert_eq!(sequences(&batch), [11, 12, 13, 14, 15, 16]);
+}
+
+#[test]
+fn what_was_published_in_sql_is_not_among_what_a_standby_heard() {
+    let tables = tables(&[(1, row(1, 10))]);
+    let mut history = CommitHistory::new(0);
+    history.observe(HighWaterMarks {
+        epoch: Epoch(3),
+        all_waited_for: None,
+        sql_is_used: true,
+        last_channel: 1,
+        channels: BTreeMap::from([(ChannelId(1), mark(12))]),
+    });
+    let mut outcomes = Outcomes::default();
+    for sequence in 1..=10 {
+        outcomes.stored.add(name(), stored(sequence));
+    }
+
+    // Both 11 and 12 may have been published in SQL.
+    let (told, _) = repair_beside(&tables, &history, Some(&[10, 13, 14]), &outcomes);
+    assert_eq!(told, "1: 11 to 12 Lost, 1: 13 to 14 Unknown");
+}
+
 #[test]
 fn sequences_of_what_is_stored_anew_are_not_told_as_lost() {
     let tables = tables(&[(1, row(1, 10))]);
@@ -278,6 +319,7 @@ fn sequences_of_what_is_stored_anew_are_not_told_as_lost() {
     history.observe(HighWaterMarks {
         epoch: Epoch(3),
         all_waited_for: None,
+        sql_is_used: false,
         last_channel: 1,
         channels: BTreeMap::from([(ChannelId(1), mark(12))]),
     });

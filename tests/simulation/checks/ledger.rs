@@ -78,6 +78,8 @@ pub(crate) struct Checks {
     refused: BTreeSet<Guid>,
     pub(crate) clock_jumped: bool,
     pub(crate) failovers: Failovers,
+    /// When a message that was published in SQL was last stored.
+    pub(crate) sql_stored_at: Time,
     /// A publish is known again for so long.
     memory: Time,
     /// Stored again by a later term, which had received them too late to know.
@@ -120,6 +122,7 @@ impl Checks {
             refused: BTreeSet::new(),
             clock_jumped: false,
             failovers: Failovers::default(),
+            sql_stored_at: 0,
             memory,
             duplicates: 0,
             last_acked: BTreeMap::new(),
@@ -332,6 +335,9 @@ impl Checks {
                 self.stored.insert(message.guid.clone(), key);
                 return;
             }
+        }
+        if message.guid.as_str().starts_with("sql-") {
+            self.sql_stored_at = self.now;
         }
         let content = (message.guid.clone(), message.data.clone());
         self.contents.insert(content);
