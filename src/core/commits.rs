@@ -125,11 +125,15 @@ impl Commits {
 
     /// What the counts of bytes say is what there is. Looks at all of it.
     pub(super) fn is_consistent(&self) -> bool {
+        self.unsent().map(memory_size::outbound).sum::<usize>() == self.answers_bytes
+            && self.deliveries.is_consistent()
+    }
+
+    /// Answers and probes that have not left.
+    pub(super) fn unsent(&self) -> impl Iterator<Item = &Outbound> {
         let gathered = self.gathered.outbound.iter();
         let committing = self.committing.iter().flat_map(|release| &release.outbound);
-        let answers = gathered.chain(committing).chain(&self.ready);
-        answers.map(memory_size::outbound).sum::<usize>() == self.answers_bytes
-            && self.deliveries.is_consistent()
+        gathered.chain(committing).chain(&self.ready)
     }
 
     fn is_gathering(&self) -> bool {

@@ -224,10 +224,11 @@ impl Guarded {
         is_idle && self.broker.is_drained()
     }
 
-    /// Requests that wait behind a savepoint, when the term ends.
+    /// Requests that wait behind a savepoint, or whose refusal has not left, when the term ends.
     pub fn leave(&mut self) -> Vec<Request> {
         let savepoints = self.savepoints.as_mut();
-        savepoints.map(Savepoints::leave).unwrap_or_default()
+        let left = savepoints.map(|savepoints| savepoints.leave(&self.broker));
+        left.unwrap_or_default()
     }
 
     fn is_open(&self) -> bool {

@@ -12,9 +12,10 @@ use std::time::Duration;
 use super::batch::Batch;
 use super::broker::Broker;
 use super::event::Event;
-use super::ids::{ChannelId, PositionId};
+use super::ids::{ChannelId, PositionId, Subject};
 use super::limits::Limits;
 use super::memory_size;
+use super::outbound::Outbound;
 use super::refusal::Refusal;
 use super::request::Request;
 use super::suspects::{Alike, Suspects};
@@ -28,7 +29,7 @@ use answers::{UNASKED, not_stored, refuse};
 /// What cannot be written is tried again after this.
 pub const RETRY_AFTER: Duration = Duration::from_secs(30);
 
-/// Requests whose refusals wait for a commit are kept up to here. The senders of others see a timeout when the term ends first.
+/// Requests whose refusals have not left are kept up to here. The senders of others see a timeout when the term ends first.
 const GIVEN_UP_BYTES: usize = 8 << 20;
 
 /// After so many requests in a row that were refused for one cause, the others that came with them may be refused without
@@ -70,8 +71,9 @@ pub struct Savepoints {
     waiting: Vec<Input>,
     /// On its way to the tables.
     tried: Option<Tried>,
-    /// Requests that were refused, and whose answers wait for a commit: the next term judges them when this one ends before.
-    given_up: Vec<Request>,
+    /// Requests that were refused, and where their answers go, which have not left: they wait for a commit, or for a NATS that
+    /// takes nothing. The next term judges them when this one ends before. Those without an answer wait for a commit only.
+    given_up: Vec<(Option<Subject>, Request)>,
     given_up_bytes: usize,
     last_refusal: Option<Refusal>,
     /// Requests in a row that were refused for the same cause.
@@ -127,8 +129,9 @@ impl Savepoints {
         self.waiting.push(Input::Limits(Box::new(limits)));
     }
 
-    /// Requests that are not carried out yet, in their order: what a term that ends leaves behind.
-    pub fn leave(&mut self) -> Vec<Request> {
+    /// Requests that are not carried out yet, in their order: what a term that ends leaves behind. Before them those whose
+    /// refusal nobody has been told.
+    pub fn leave(&mut self, broker: &Broker) -> Vec<Request> {
         let tried = self.tried.take().map(|tried| tried.inputs);
         let steps = tried.into_iter().chain(self.steps.drain(..)).flatten();
         let inputs = steps.chain(self.waiting.drain(..));
@@ -136,9 +139,12 @@ impl Savepoints {
             Input::Event(event) => event.into_request(),
             Input::Timers(_) | Input::Limits(_) | Input::Progress(_) => None,
         });
-        let mut left = std::mem::take(&mut self.given_up);
-        left.extend(requests);
-        left
+        let unanswered = broker.unanswered();
+        let given_up = std::mem::take(&mut self.given_up).into_iter();
+        let given_up = given_up
+            .filter(|(to, _)| to.as_ref().is_none_or(|to| unanswered.contains(to)))
+            .map(|(_, request)| request);
+        given_up.chain(requests).collect()
     }
 
     /// What the term has to end for: there is nothing to take back any more.
@@ -159,6 +165,9 @@ impl Savepoints {
     /// Carries out what waits, until something has to be committed. All that the broker has to send and to read must be
     /// out of it by now, as long as nothing is open.
     pub fn poll_batch(&mut self, broker: &mut Broker, now: Now) -> Option<Batch> {
+        if !broker.has_unsent() {
+            self.keep_given_up(Option::is_none);
+        }
         while self.tried.is_none() && !broker.has_outbound() {
             if self.steps.is_empty() {
                 let waiting = std::mem::take(&mut self.waiting);
@@ -201,8 +210,8 @@ impl Savepoints {
 
     /// The batch is in the tables.
     pub fn committed(&mut self, event: Event) {
-        self.given_up.clear();
-        self.given_up_bytes = 0;
+        // A refusal that may leave now has not left yet.
+        self.keep_given_up(Option::is_some);
         let tried = self.tried.take();
         for input in tried.iter().flat_map(|tried| &tried.inputs) {
             if is_request(input) {
@@ -281,6 +290,14 @@ impl Savepoints {
         }
     }
 
+    fn keep_given_up(&mut self, stays: impl Fn(&Option<Subject>) -> bool) {
+        self.given_up.retain(|(to, _)| stays(to));
+        let requests = self.given_up.iter();
+        self.given_up_bytes = requests
+            .map(|(_, request)| memory_size::request(request))
+            .sum();
+    }
+
     fn is_like_last(&self, refusal: &Refusal) -> bool {
         let last = self.last_refusal.as_ref();
         last.is_some_and(|last| last.is_like(refusal))
@@ -314,11 +331,18 @@ impl Savepoints {
             }
             Input::Event(Event::Request(request)) => {
                 let bytes = self.given_up_bytes + memory_size::request(&request);
-                if broker.has_batch() && bytes <= GIVEN_UP_BYTES {
-                    self.given_up.push(request.clone());
+                let kept = (bytes <= GIVEN_UP_BYTES).then(|| request.clone());
+                let (what, outbound) = refuse(request, refusal);
+                let to = outbound.as_ref().and_then(|outbound| match outbound {
+                    Outbound::Reply { to, .. } => Some(to.clone()),
+                    Outbound::Deliver { .. } | Outbound::Probe { .. } => None,
+                });
+                if let Some(request) = kept
+                    && (to.is_some() || broker.has_batch())
+                {
+                    self.given_up.push((to, request));
                     self.given_up_bytes = bytes;
                 }
-                let (what, outbound) = refuse(request, refusal);
                 broker.send_refusal(outbound);
                 self.note_refused(what, refusal, is_everything);
             }

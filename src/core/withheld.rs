@@ -7,7 +7,7 @@ use super::batch::Batch;
 use super::broker::Broker;
 use super::deadlines::Timer;
 use super::event::Event;
-use super::ids::{ChannelId, LoadId, PositionId, Sequence};
+use super::ids::{ChannelId, LoadId, PositionId, Sequence, Subject};
 use super::loads::Purpose;
 use super::outbound::{Outbound, Reply};
 use super::refusal::Refusal;
@@ -61,6 +61,21 @@ impl Withheld {
 impl Broker {
     pub(super) fn has_outbound(&self) -> bool {
         self.commits.has_outbound()
+    }
+
+    /// True while something has not left that clients are to be told or asked.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.commits.answers_bytes() > 0
+    }
+
+    /// Where the answers go that have not left.
+    pub(super) fn unanswered(&self) -> BTreeSet<&Subject> {
+        let unsent = self.commits.unsent();
+        let replies = unsent.filter_map(|outbound| match outbound {
+            Outbound::Reply { to, .. } => Some(to),
+            Outbound::Deliver { .. } | Outbound::Probe { .. } => None,
+        });
+        replies.collect()
     }
 
     /// See [`super::commits::Commits::release_answers`].

@@ -153,6 +153,28 @@ fn publishes_that_are_refused_cost_no_other_publisher_its_own() {
 
 /// In a term with savepoints, one commit follows from the other here: each drops one message.
 #[test]
+fn a_publish_whose_refusal_has_not_left_is_judged_by_the_next_term() {
+    let mut world = World::new(Limits::default());
+    world.publish("bad", "told");
+    world.settle();
+    world.publish("bad", "untold");
+    let batch = world.broker.poll_batch(NOW).expect("it is tried");
+    assert!(is_refused(&batch));
+    let refusal = Refusal {
+        part: "messages",
+        ..Refusal::default()
+    };
+    world.broker.refused(refusal, NOW).expect("taken back");
+    assert!(world.broker.poll_batch(NOW).is_none(), "NATS takes nothing");
+
+    // The term ends before NATS takes the refusal.
+    let left = world.broker.leave();
+    let left = stanby::core::replay::publishes(left.iter());
+    let left: Vec<_> = left.map(|publish| publish.guid.as_str()).collect();
+    assert_eq!(left, ["untold"]);
+}
+
+#[test]
 fn a_ping_is_answered_while_a_limit_drops_many_messages() {
     let one_by_one = Limits {
         trim_step: 1,
