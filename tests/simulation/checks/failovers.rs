@@ -2,6 +2,7 @@
 //! under the same sequences, or told to be lost, and no sequence is used for something else.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use stanby::core::batch::{Batch, LostRange, RangeOutcome};
 use stanby::core::ids::{ChannelId, Epoch, Guid, Sequence};
@@ -50,6 +51,7 @@ impl Checks {
             there.entry(channel).or_default().insert(message.sequence);
         }
         self.failovers.new_channel &= self.epoch == Epoch(0);
+        let mut lost = Vec::new();
         for (&id, facts) in &mut self.channels {
             let live = there.remove(&id).unwrap_or_default();
             let before = std::mem::replace(&mut facts.live, live);
@@ -60,12 +62,18 @@ impl Checks {
             let last = row.map_or(Sequence::ZERO, |row| row.last_sequence);
             for (&sequence, message) in facts.history.range(last.next()..) {
                 self.failovers.lost.insert((id, sequence));
-                self.stored.remove(&message.guid);
-                self.failovers.lost_publishes.insert(message.guid.clone());
+                lost.push((id, Arc::clone(message)));
             }
+            // A deletion may be lost as well, or what it was of.
+            let live = &facts.live;
+            let is_gone = |it: &Sequence| *it <= last && !live.contains(it);
+            facts.by_hand.retain(is_gone);
             self.failovers.new_channel |= row.is_none() && !before.is_empty();
             facts.last = last;
             facts.last_published_at = row.map(|row| row.last_published_at).unwrap_or_default();
+        }
+        for (id, message) in lost {
+            self.loses(id, &message);
         }
         // Twice in a row: what counts is what there was before the first.
         if self.epoch != Epoch(0) {

@@ -27,8 +27,10 @@ pub(super) struct ChannelFacts {
     pub(super) history: BTreeMap<Sequence, Arc<Message>>,
     pub(super) live: BTreeSet<Sequence>,
     /// Deleted by an operator, and their bytes: limits may still count them.
-    phantoms: u64,
-    phantom_bytes: u64,
+    pub(super) phantoms: u64,
+    pub(super) phantom_bytes: u64,
+    /// Which of them are not there: to a server they look as if they had never been stored.
+    pub(super) by_hand: BTreeSet<Sequence>,
 }
 
 #[derive(Debug)]
@@ -158,18 +160,14 @@ impl Checks {
             let Request::Publish { request, .. } = event else {
                 continue;
             };
-            let Some((id, sequence)) = self.stored.get(&request.guid) else {
+            let Some(&key) = self.stored.get(&request.guid) else {
                 continue;
             };
             if self.repeated.contains_key(&request.guid) {
                 continue;
             }
-            // What an operator deletes within a standby's memory looks as if it had never been stored.
-            let deleted = self
-                .channels
-                .get(id)
-                .is_some_and(|facts| facts.phantoms > 0);
-            if !deleted {
+            if !self.is_deleted_by_hand(key) {
+                let (id, sequence) = key;
                 let fact = format!("what is stored is not done again: {id}#{sequence} would be");
                 return self.violated(fact);
             }
@@ -258,16 +256,6 @@ impl Checks {
         self.positions.wanted.insert(inbox, wanted);
     }
 
-    pub(crate) fn deleted_by_operator(&mut self, channel: ChannelId, sequence: Sequence) {
-        let Some(facts) = self.channels.get_mut(&channel) else {
-            return;
-        };
-        facts.live.remove(&sequence);
-        facts.phantoms += 1;
-        let message = facts.history.get(&sequence).zip(facts.name.as_ref());
-        facts.phantom_bytes += message.map_or(0, |(message, name)| message.size(name));
-    }
-
     /// Judges a commit that is about to be applied; false when it must not be.
     pub(crate) fn before_commit(&mut self, batch: &Batch, epoch: Epoch) -> bool {
         let last = self.epoch;
@@ -317,6 +305,7 @@ impl Checks {
         facts.last_published_at = message.published_at;
         let before = facts.history.insert(sequence, Arc::clone(message));
         facts.live.insert(sequence);
+        facts.by_hand.remove(&sequence);
         let name = facts.name.clone();
         let dense = sequence == last.next() || self.is_told(id, last, sequence);
         self.require(dense, || {
@@ -367,21 +356,18 @@ impl Checks {
         self.require(same, || {
             format!("a message is stored as it was published: {guid} is not")
         });
-        if self.stored.contains_key(guid) {
+        if let Some(before) = self.stored.insert(guid.clone(), (id, sequence)) {
             self.duplicates += 1;
             // A publish that was on its way for longer than anybody remembers, or that an operator deleted, is new.
             // Where clocks jump, what a channel that a node had received nothing for stored last looks older than it is.
-            let phantoms = self
-                .channels
-                .get(&id)
-                .is_some_and(|facts| facts.phantoms > 0);
+            let deleted = self.is_deleted_by_hand(before);
             let excused = self.failovers.excused;
             let in_sql = guid.as_str().starts_with("sql-");
             let tolerated = if in_sql {
                 // A failover may have lost that the row was taken, and with it who remembers the message.
                 self.failovers.count > 0
             } else {
-                !is_known || phantoms || self.clock_jumped || excused
+                !is_known || deleted || self.clock_jumped || excused
             };
             return self.require(tolerated, || {
                 format!("a publish is stored once: {guid} is stored again in epoch {epoch}")
@@ -392,7 +378,6 @@ impl Checks {
             excused || after.is_none_or(|(_, earlier)| earlier < sequence),
             || format!("a publish begun after an ack comes after it: {id}#{sequence} does not"),
         );
-        self.stored.insert(guid.clone(), (id, sequence));
     }
 
     fn trimmed(&mut self, id: ChannelId, through: Sequence, row: Option<&ChannelRow>) {
