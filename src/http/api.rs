@@ -82,9 +82,11 @@ pub(super) fn router() -> Router<Source> {
         let answer = move |State(source): State<Source>,
                            Extension(peer): Extension<Peer>,
                            in_path: Result<Path<InPath>, PathRejection>,
+                           RawQuery(query): RawQuery,
                            headers: HeaderMap,
                            body: Result<Bytes, BytesRejection>| async move {
-            let asked = ask(&source, peer, route, in_path, &headers, body);
+            let query = query.as_deref();
+            let asked = ask(&source, peer, route, (in_path, query), &headers, body);
             asked.await.unwrap_or_else(Problem::into_response)
         };
         router = router.route(route.path, post(answer).fallback(wrong_method));
@@ -96,11 +98,16 @@ async fn ask(
     source: &Source,
     peer: Peer,
     route: &Route,
-    in_path: Result<Path<InPath>, PathRejection>,
+    (in_path, query): (Result<Path<InPath>, PathRejection>, Option<&str>),
     headers: &HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
     admit(source, peer, headers).await?;
+    // `?dry_run=true` that is not looked at would be carried out.
+    if query.is_some_and(|query| !query.is_empty()) {
+        return Err(problem(StatusCode::BAD_REQUEST, "the address has a query")
+            .hint("Send the arguments in the body, as JSON: {\"dry_run\": true}."));
+    }
     let Path(in_path) = in_path.map_err(|rejection| {
         problem(rejection.status(), rejection.body_text())
             .hint("Names in a path are UTF-8, with %20 for a space and %2F for a slash.")
@@ -159,7 +166,10 @@ fn body_of(
     }
     let content_type = headers.get(header::CONTENT_TYPE);
     let content_type = content_type.and_then(|value| value.to_str().ok());
-    let is_json = content_type.is_some_and(|value| value.starts_with("application/json"));
+    let is_json = content_type.is_some_and(|value| {
+        let media_type = value.split(';').next().unwrap_or_default().trim();
+        media_type.eq_ignore_ascii_case("application/json")
+    });
     if !is_json {
         let why = "the body is not said to be JSON";
         return Err(problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, why)

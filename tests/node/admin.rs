@@ -333,6 +333,18 @@ async fn channels_messages_and_durables_are_changed_by_their_verbs() {
     let args = [&limits, &["--max-msgs", "3"][..]].concat();
     assert_eq!(operator.command(&args).await["max_msgs_from"], "table");
     assert_eq!(sequences(group, "orders").await, [4, 5, 6]);
+    // Who creates a channel does not expect that messages go.
+    let [message, _, hint] = operator
+        .refused("create_channel('orders', max_msgs => 1)")
+        .await;
+    assert!(message.contains("exists, with other limits"), "{message}");
+    assert!(hint.contains("channel limits"), "{hint}");
+    assert_eq!(sequences(group, "orders").await, [4, 5, 6]);
+    let same = "create_channel('orders', max_msgs => 3, max_age => '1 day')";
+    assert_eq!(operator.call(same).await["created"], json!(false));
+    let itself = "redrive('orders', to_channel => 'orders')";
+    let [message, ..] = operator.refused(itself).await;
+    assert!(message.contains("dead letters itself"), "{message}");
     let args = [&limits, &["--reset"][..]].concat();
     assert_eq!(operator.command(&args).await["max_msgs"], 1_000_000);
 

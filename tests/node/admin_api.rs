@@ -265,6 +265,13 @@ async fn names_that_nothing_can_have_are_refused_with_a_hint_wherever_they_stand
         ),
         ("POST", "channels/orders/purge", "[1]", 400, "no object"),
         ("POST", "channels/orders/purge", "{\"a\"", 400, "no JSON"),
+        (
+            "POST",
+            "channels/orders/purge?dry_run=true",
+            "{\"before\": 1}",
+            400,
+            "has a query",
+        ),
         ("GET", "requests/%ff", "", 404, "no request"),
         (
             "POST",

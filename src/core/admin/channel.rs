@@ -48,6 +48,14 @@ impl Broker {
         given.finish()?;
         self.ensure_served(&name)?;
         let is_new = self.channels.find(name.as_str()).is_none();
+        let before = self.set_limits.get(&name).copied().unwrap_or_default();
+        if !is_new && own.or(before) != before {
+            // They may drop messages, which who creates a channel does not expect.
+            return Err(RequestError::new(
+                format!("channel {name} exists, with other limits"),
+                "Change the limits of a channel that exists with channel limits.",
+            ));
+        }
         if is_new && row.dry_run {
             let facts = vec![("channel", name.as_str().into()), ("created", true.into())];
             return Ok(Step::Done(facts));

@@ -69,6 +69,12 @@ impl Broker {
         given.finish()?;
         let id = self.find_channel(&name)?;
         if let Some(to) = &to {
+            if *to == name {
+                return Err(RequestError::new(
+                    format!("{name} is the channel of the dead letters itself"),
+                    "Name another channel, or leave it out: each goes back to where it came from.",
+                ));
+            }
             // A mistyped name would leave all of them.
             self.find_channel(to)?;
         }
