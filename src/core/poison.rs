@@ -111,8 +111,12 @@ impl Broker {
             } else if is_over && count.is_awaited && waits {
                 attempts.paused_by = Some(sequence);
             } else if count.is_given_up || count.is_awaited {
-                // The policy is another one since, or the message is settled.
+                // The policy is another one since, the message is settled, or it is not known yet why it was waited for.
                 attempts.changed.insert(sequence);
+                if is_over {
+                    // Its last wait was over in an earlier term.
+                    group.set_due(sequence, Due::At(self.now.monotonic));
+                }
                 spared.push(position);
             }
         }

@@ -252,8 +252,8 @@ impl Broker {
         }
     }
 
-    /// After a takeover a message is due an ack wait after its publish; one whose time has not come is given
-    /// its deadline.
+    /// After a takeover a message is due its wait after its publish; one whose time has not come is given its deadline.
+    /// One that was delivered as often as it may be has all of its last wait in this term: whoever works on it may still ack it.
     fn is_early(&mut self, position: PositionId, message: &Message) -> bool {
         let now = self.now;
         let Some(group) = self.groups.get_mut(&position) else {
@@ -271,7 +271,19 @@ impl Broker {
             .map(|member| member.ack_wait)
             .max()
             .unwrap_or_default();
-        let left = longest.saturating_sub(now.wall.since(message.published_at));
+        let attempts = group.attempts.as_ref();
+        let wait = attempts.map_or(longest, |attempts| {
+            attempts.policy.wait(entry.deliveries, longest)
+        });
+        let is_last = attempts.is_some_and(|attempts| {
+            attempts.policy.is_over(entry.deliveries) && !attempts.is_given_up(message.sequence)
+        });
+        let since = if is_last {
+            now.monotonic.since(self.began)
+        } else {
+            now.wall.since(message.published_at)
+        };
+        let left = wait.saturating_sub(since);
         let due = Due::At(now.monotonic + left);
         if left > SLACK {
             group.set_due(message.sequence, due);

@@ -132,6 +132,7 @@ scenarios! {
     redelivery_is_counted_per_subscription_and_term
     requests_that_overtake_their_connect_wait_for_it
     rows_without_an_owner_are_dropped_at_a_takeover
+    short_waits_of_a_policy_count_after_a_takeover_too
     takeover_continues_clients_durables_and_sequences
     takeover_goes_on_where_subscriptions_were_full
     takeover_loses_no_request_that_the_standby_heard
@@ -147,6 +148,7 @@ scenarios! {
     what_a_read_finds_deleted_counts_no_more_for_the_limit_of_bytes
     what_is_acked_in_sql_leaves_with_the_progress_that_covers_it
     what_is_published_in_sql_leaves_the_outbox_with_its_commit
+    what_is_worked_on_at_a_takeover_is_no_dead_letter_before_its_last_wait
     what_waits_for_a_connect_in_vain_is_refused_after_a_second_and_then_at_once
     what_was_acked_before_a_durable_was_moved_back_is_delivered_again_after_a_takeover
 }

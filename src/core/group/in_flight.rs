@@ -33,7 +33,8 @@ pub(in crate::core) struct Handed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::core) enum Due {
     At(Instant),
-    /// An ack wait after the message was published: the time of its delivery did not survive the takeover.
+    /// Its wait after the message was published, or after the term began where that was its last delivery: the time of the delivery
+    /// did not survive the takeover.
     AfterPublish,
 }
 
