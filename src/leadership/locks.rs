@@ -2,7 +2,7 @@
 //! for them in slices, between which the lease is renewed: what a slice has tried is rolled back as a whole, and is tried again.
 //! Who holds the locks is looked up and reported. One row that stays locked is no reason to keep everybody waiting: after
 //! a while the commit counts as refused, and what it waits for is found and set aside. Where the messages or channels are locked as
-//! a whole, there is nothing else to do, and it waits on.
+//! a whole, or a table without which no term can begin, there is nothing else to do, and it waits on.
 
 use std::time::Duration;
 
@@ -165,7 +165,7 @@ impl<A: Apply> Task<A> {
 struct Found {
     sentence: String,
     remedy: String,
-    /// Nothing can be published while it is held.
+    /// Nothing can be published, or no other term can begin, while it is held.
     locks_all: bool,
     /// A term before has found something like it.
     was_noted: bool,
@@ -176,7 +176,12 @@ const HOLDERS: &str = "SELECT l.pid, coalesce(a.usename::text, p.owner::text, ''
         coalesce(a.state, ''), 
         to_char(coalesce(a.xact_start, p.prepared) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC', p.gid,
         string_agg(DISTINCT c.relname || ' (' || l.mode || ')', ', '),
-        bool_or(c.relname IN ('messages', 'channels') AND l.mode NOT IN ('RowShareLock', 'RowExclusiveLock')),
+        -- Of all holders. What a takeover reads, only this mode keeps from being read.
+        bool_or(bool_or(c.relname IN ('messages', 'channels') AND l.mode NOT IN ('RowShareLock', 'RowExclusiveLock')
+            OR l.mode = 'AccessExclusiveLock' AND c.relname IN ('server_info', 'clients', 'positions', 'position_acks',
+                'position_holders', 'subscriptions', 'paused_positions', 'gone_ranges', 'lost_ranges', 'dropped_guids',
+                'closed_connections', 'unreadable_messages', 'pending_acks', 'policies', 'set_limits', 'delivery_counts',
+                'deleted_channels', 'leadership', 'takeovers', 'term_keys', 'encryption_keys'))) OVER (),
         EXISTS (SELECT FROM refused_writes WHERE sqlstate IN ('55P03', '40P01')
             AND last_at > clock_timestamp() - interval '30 seconds')
     FROM pg_locks l

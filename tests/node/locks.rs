@@ -178,6 +178,38 @@ async fn a_lock_on_all_messages_is_waited_out_in_one_term_and_its_holder_is_name
     pair.wait_until_ready().await;
 }
 
+/// No term can begin while it is held.
+#[tokio::test]
+async fn a_lock_on_a_table_that_takeovers_read_is_waited_out_in_one_term_and_its_holder_is_named() {
+    let Some(pair) = Servers::start().await else {
+        return;
+    };
+    for (table, lock) in [
+        ("positions", "ALTER TABLE positions ADD COLUMN note text"),
+        (
+            "server_info",
+            "ALTER TABLE server_info ADD COLUMN note text",
+        ),
+    ] {
+        let holder = pair.holding(lock).await;
+        let told = async {
+            let told = pair.wait_until_told("commit-blocked").await;
+            // A row alone would have been given up by then, and so would the term.
+            tokio::time::sleep(std::time::Duration::from_secs(7)).await;
+            holder.close().await.unwrap();
+            told
+        };
+        // A new subscription has a position and a number. Its client may have given it up by then.
+        let (_, told) = tokio::join!(pair.good.subscribe(table, "", ""), told);
+        let held = format!("{table} (AccessExclusiveLock)");
+        assert!(told.contains(&held), "{told}");
+        assert!(told.contains("pg_terminate_backend("), "{told}");
+        assert_eq!(publish(&pair.good, "orders").await, Ok(()), "{table}");
+        assert_eq!(pair.terms().await, 1, "{table}");
+        pair.wait_until_ready().await;
+    }
+}
+
 #[tokio::test]
 async fn a_trigger_that_fails_elsewhere_or_takes_too_long_holds_up_no_other_client() {
     let Some(pair) = Servers::start().await else {
