@@ -111,9 +111,9 @@ pub(super) async fn run(
         Some(line) => change_over(&mut reading, &mut reader, line).await,
         None => None,
     };
+    // Nothing is to be written any more to the one that is left: a writer that is still there could take what the next one has to know.
+    writing.shutdown().await;
     if next.as_ref().is_some_and(|next| next.is_clean) {
-        // Nothing is to be written any more to the one that is left.
-        writing.shutdown().await;
         link.finish_move();
     } else {
         link.end();
