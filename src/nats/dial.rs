@@ -4,18 +4,22 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use thiserror::Error as ThisError;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
 
+use super::each_address;
 use super::error::Error;
 use super::login::Login;
 use super::servers::Address;
 use super::settings::Settings;
 use super::tls;
 use super::wire::{Frame, Info, Message, Parser, Violation, encode};
+use crate::printable::with_causes;
 
 /// Why one server could not be connected to.
 #[derive(Debug, ThisError)]
@@ -36,6 +40,9 @@ pub enum DialError {
     ClosedEarly,
     #[error("no answer in time")]
     TimedOut,
+    /// Of a name with several addresses: what each of them came to.
+    #[error("{0}")]
+    Each(String),
     #[error("its name was not found in time; ask the name servers of this machine")]
     NoName,
 }
@@ -81,13 +88,48 @@ pub(super) async fn look_up(address: &Address) -> Result<Vec<SocketAddr>, DialEr
     found.map(Iterator::collect).map_err(DialError::Tcp)
 }
 
-/// To one of the addresses that were found. The caller limits the time.
+/// To one of the addresses that were found, each within `limit`.
 pub(super) async fn dial(
     address: &Address,
     found: &[SocketAddr],
     settings: &Settings,
+    limit: Duration,
 ) -> Result<Line, Failure> {
-    let tcp = TcpStream::connect(found).await.map_err(DialError::Tcp)?;
+    let dialled = each_address::first(found, |place| async move {
+        let dialled = timeout(limit, dial_one(address, place, settings)).await;
+        dialled.unwrap_or(Err(DialError::TimedOut.into()))
+    });
+    dialled.await.map_err(together)
+}
+
+/// What somebody has to change says most. An address is named where there are several.
+fn together(mut failures: Vec<(SocketAddr, Failure)>) -> Failure {
+    let is_passing = |(_, failure): &(SocketAddr, Failure)| matches!(failure, Failure::Dial(_));
+    if let Some(index) = failures.iter().position(|failure| !is_passing(failure)) {
+        return failures.swap_remove(index).1;
+    }
+    if failures.len() == 1 {
+        return failures.remove(0).1;
+    }
+    let told = failures
+        .iter()
+        .filter_map(|(place, failure)| match failure {
+            Failure::Dial(error) => Some(format!("{place}: {}", with_causes(error))),
+            Failure::Unauthorized | Failure::Settings(_) => None,
+        });
+    let told: Vec<String> = told.collect();
+    if told.is_empty() {
+        return Failure::Dial(DialError::NoName);
+    }
+    Failure::Dial(DialError::Each(told.join("; ")))
+}
+
+async fn dial_one(
+    address: &Address,
+    place: SocketAddr,
+    settings: &Settings,
+) -> Result<Line, Failure> {
+    let tcp = TcpStream::connect(place).await.map_err(DialError::Tcp)?;
     tcp.set_nodelay(true).map_err(DialError::Tcp)?;
     let mut parser = Parser::default();
     let tls_wanted = settings.tls.required || address.tls;
@@ -213,5 +255,70 @@ fn refusal(text: &[u8]) -> Failure {
         Failure::Unauthorized
     } else {
         Failure::Dial(DialError::Refused(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use tokio::net::TcpListener;
+
+    const LIMIT: Duration = Duration::from_millis(600);
+
+    fn address(port: u16) -> Address {
+        Address::parse(&format!("nats://localhost:{port}")).expect("it is a URL")
+    }
+
+    /// Takes connections and says nothing; or lets in whoever comes.
+    #[expect(clippy::disallowed_methods, reason = "no node is there")]
+    async fn listener(address: &str, speaks: bool) -> SocketAddr {
+        let listener = TcpListener::bind(address).await.expect("it is free");
+        let place = listener.local_addr().expect("it is bound");
+        tokio::spawn(async move {
+            let mut taken = Vec::new();
+            while let Ok((mut tcp, _)) = listener.accept().await {
+                if speaks {
+                    let hello = b"INFO {\"server_id\":\"N\",\"version\":\"2.10.0\",\"max_payload\":1048576}\r\nPONG\r\n";
+                    tcp.write_all(hello).await.expect("it is there");
+                }
+                taken.push(tcp);
+            }
+        });
+        place
+    }
+
+    #[tokio::test]
+    async fn an_address_that_hangs_does_not_keep_the_next_one_from_being_tried() {
+        let silent = listener("127.0.0.2:0", false).await;
+        let good = listener("127.0.0.3:0", true).await;
+        let settings = Settings::new(vec!["nats://localhost".to_owned()], "test");
+
+        let dialled = dial(&address(4222), &[silent, good], &settings, LIMIT).await;
+
+        let line = dialled.unwrap_or_else(|failure| match failure {
+            Failure::Dial(error) => panic!("{error}"),
+            Failure::Unauthorized | Failure::Settings(_) => panic!("refused"),
+        });
+        assert_eq!(line.info.server_id, "N");
+    }
+
+    #[tokio::test]
+    async fn where_several_addresses_fail_the_error_names_each() {
+        let silent = listener("127.0.0.2:0", false).await;
+        let closed = SocketAddr::from(([127, 0, 0, 4], 1));
+        let settings = Settings::new(vec!["nats://localhost".to_owned()], "test");
+
+        let dialled = dial(&address(4222), &[silent, closed], &settings, LIMIT).await;
+
+        let Err(Failure::Dial(error)) = dialled else {
+            panic!("nobody is there");
+        };
+        let told = error.to_string();
+        assert!(
+            told.contains(&format!("{silent}: no answer in time")),
+            "{told}"
+        );
+        assert!(told.contains("127.0.0.4:1: it cannot be reached"), "{told}");
     }
 }

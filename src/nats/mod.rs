@@ -30,6 +30,7 @@ mod budget;
 pub mod connection;
 pub mod counters;
 mod dial;
+mod each_address;
 pub mod egress;
 pub mod error;
 mod fair_queue;

@@ -9,6 +9,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::dial::{DialError, Failure, Line, dial, look_up};
+use super::each_address;
 use super::error::Error;
 use super::link::Link;
 use super::overlap::Overlap;
@@ -21,7 +22,7 @@ use crate::printable::with_causes;
 /// For the addresses of one name. A resolver gives each name server 5 s, and the first of them may be dead.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(7);
 
-/// For one server: TCP, TLS and login.
+/// For one address of a server: TCP, TLS and login.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// After all servers were tried. The first round begins at once, the pauses between the others double.
@@ -185,9 +186,12 @@ impl Reconnect {
         }
         let look = async {
             let places = look_up(address).await.ok()?;
-            let mut tcp = TcpStream::connect(&*places).await.ok()?;
-            let read = tcp.read(&mut [0; 1]).await.ok()?;
-            (read > 0).then_some(())
+            let speaks = each_address::first(&places, |place| async move {
+                let mut tcp = TcpStream::connect(place).await.map_err(drop)?;
+                let read = tcp.read(&mut [0; 1]).await.map_err(drop)?;
+                (read > 0).then_some(()).ok_or(())
+            });
+            speaks.await.ok()
         };
         let limit = self.settings.silence / 2;
         timeout(limit, look).await.is_ok_and(|seen| seen.is_some())
@@ -229,8 +233,7 @@ impl Reconnect {
     async fn try_one(&self, address: &Address) -> Result<Line, Failure> {
         let places = timeout(LOOKUP_TIMEOUT, look_up(address));
         let places = places.await.map_err(|_| DialError::NoName)??;
-        let dialled = timeout(CONNECT_TIMEOUT, dial(address, &places, &self.settings));
-        dialled.await.map_err(|_| DialError::TimedOut)?
+        dial(address, &places, &self.settings, CONNECT_TIMEOUT).await
     }
 
     fn note(&mut self, address: &Address, failure: &Failure) {
