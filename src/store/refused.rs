@@ -139,10 +139,41 @@ fn drop_index(schema: Option<&str>, rule: &str) -> String {
     )
 }
 
-/// The index that a sentence of Postgres names, in whatever language.
-fn index_in(message: &str) -> Option<&str> {
-    message.split('"').nth(1)
+/// What is too large is an index row in these files of Postgres, and ours hold no payload. Elsewhere it is something else, such as
+/// the last transaction number before a wraparound.
+const OF_INDEXES: [&str; 7] = ["nbt", "gin", "gist", "spg", "brin", "hash", "indextuple"];
+
+/// A limit of Postgres itself: `file` is where Postgres has found it.
+fn limit_reached(
+    file: Option<&str>,
+    message: &str,
+    hint: Option<&str>,
+    schema: Option<&str>,
+    table: &str,
+) -> String {
+    let file = file.map(|path| path.rsplit('/').next().unwrap_or(path));
+    let is_index = file.is_some_and(|file| OF_INDEXES.iter().any(|start| file.starts_with(start)));
+    // In whatever language.
+    match message.split('"').nth(1).filter(|_| is_index) {
+        Some(index) => format!(
+            "{index} on {table} is not of stanby: {}",
+            drop_index(schema, index)
+        ),
+        None if is_index => {
+            format!("look for an index on {table} that stanby did not make, and drop it")
+        }
+        None => hint.map_or_else(
+            || "this is a limit of Postgres: its log says more".to_owned(),
+            |hint| hint.replace('\n', " "),
+        ),
+    }
 }
+
+/// In place of a table, where the end of a transaction is refused, which only deferred rules and triggers do.
+const COMMITTED: &str = "COMMIT";
+
+const DEFERRED: &str = "look for deferred constraints and constraint triggers that stanby did not make: SELECT tgrelid::regclass, tgname FROM \
+    pg_trigger WHERE tgdeferrable";
 
 fn remedy(error: &DbError, table: &str, rule: &str) -> String {
     let schema = error.schema();
@@ -162,29 +193,27 @@ fn remedy(error: &DbError, table: &str, rule: &str) -> String {
             "{rule} on {table} is not of stanby, and forbids what clients may do: {}",
             drop_index(schema, rule)
         ),
-        // What an index would have to hold is too large for it, and ours hold no payload.
-        "54000" => match index_in(error.message()) {
-            Some(index) => format!(
-                "{index} on {table} is not of stanby: {}",
-                drop_index(schema, index)
-            ),
-            None => format!("look for an index on {table} that stanby did not make, and drop it"),
-        },
+        "54000" => limit_reached(error.file(), error.message(), error.hint(), schema, &table),
         "42501" => {
             "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA … to the servers' role"
                 .to_owned()
         }
-        code if refusal::passes(code) => format!(
+        code if refusal::passes(code) && table != COMMITTED => format!(
             "look for triggers on {table} that stanby did not make: what they do takes too long, or fails elsewhere"
         ),
         "55000" => {
             format!("ALTER TABLE {table} REPLICA IDENTITY FULL, or take it out of the publication")
         }
+        // Other sentences with this code have no detail.
+        "42P10" if let Some(detail) = error.detail() => format!(
+            "leave {table} out of the publication, or publish all of its columns and rows: {detail}"
+        ),
         "XX001" | "XX002" => format!("REINDEX TABLE {table}; check the disk of Postgres"),
         "22P05" | "22021" => "the database's encoding lacks characters that clients use".to_owned(),
-        code if code.starts_with("42") => {
+        code if code.starts_with("42") && table != COMMITTED => {
             format!("{table} is not as stanby made it: take back what was changed by hand")
         }
+        _ if table == COMMITTED => DEFERRED.to_owned(),
         _ => format!("look for constraints and triggers on {table} that stanby did not make"),
     }
 }
@@ -204,3 +233,33 @@ pub async fn is_recent(client: &Client, url: &DatabaseUrl) -> Result<bool, Error
 }
 
 const RECENT: &str = "SELECT EXISTS (SELECT FROM refused_writes WHERE last_at > clock_timestamp() - interval '1 hour')";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_index_whose_row_is_too_large_is_to_be_dropped() {
+        let remedy = |file, message, hint| {
+            limit_reached(Some(file), message, hint, Some("stanby"), "stanby.messages")
+        };
+        let index = "index row size 2712 exceeds btree version 4 maximum 2704 for index \"mine\"";
+        let told = remedy("nbtutils.c", index, Some("Values larger than …"));
+        assert!(told.contains("DROP INDEX stanby.mine"), "{told}");
+
+        let unnamed = "index row requires 8208 bytes, maximum size is 8191";
+        let told = remedy("indextuple.c", unnamed, None);
+        assert!(
+            told.contains("look for an index on stanby.messages"),
+            "{told}"
+        );
+
+        let wraparound = "database is not accepting commands that assign new XIDs to avoid wraparound data loss in database \"app\"";
+        let hint = "Execute a database-wide VACUUM in that database.\nYou might also need …";
+        let told = remedy("varsup.c", wraparound, Some(hint));
+        assert_eq!(
+            told,
+            "Execute a database-wide VACUUM in that database. You might also need …"
+        );
+    }
+}

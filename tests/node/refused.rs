@@ -328,6 +328,35 @@ async fn the_remedy_names_the_table_that_a_publication_keeps_from_being_changed(
 }
 
 #[tokio::test]
+async fn a_publication_of_some_columns_and_a_deferred_trigger_are_named_as_what_they_are() {
+    let Some(pair) = Refused::new(&[]).await else {
+        return;
+    };
+    pair.execute("CREATE PUBLICATION some_columns FOR TABLE channels (name)")
+        .await;
+    publish(&pair.good, "orders").await.unwrap_err();
+    let told = pair.wait_until_told("out of the publication").await;
+    assert!(
+        told.contains("leave channels out of the publication"),
+        "{told}"
+    );
+    assert!(told.contains("replica identity"), "{told}");
+    pair.execute("DROP PUBLICATION some_columns").await;
+
+    pair.execute(
+        "CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'too late'; END $$;
+        CREATE CONSTRAINT TRIGGER late AFTER INSERT ON messages DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW EXECUTE FUNCTION late()",
+    )
+    .await;
+    publish(&pair.good, "orders").await.unwrap_err();
+    let told = pair.wait_until_told("deferred constraints").await;
+    assert!(!told.contains("on COMMIT"), "{told}");
+    pair.execute("DROP TRIGGER late ON messages").await;
+    assert_eq!(publish(&pair.good, "orders").await, Ok(()));
+}
+
+#[tokio::test]
 async fn a_publication_of_all_tables_refuses_nothing() {
     let Some(pair) = Refused::new(&["--max-msgs=3", "--max-inactivity=1s"]).await else {
         return;
