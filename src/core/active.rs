@@ -180,7 +180,7 @@ impl ActiveLoop {
         self.paused_at.get_or_insert(before);
         if self.nats_lost_at.is_none() {
             // What came meanwhile has not been read yet, the answers to probes among it.
-            self.broker.handle(Event::Reconnected, now);
+            self.broker.handle(Event::Paused, now);
         }
     }
 
@@ -192,7 +192,7 @@ impl ActiveLoop {
             return now.monotonic.since(since) < LATE_MAX;
         }
         if self.late_since.take().is_some() {
-            self.broker.handle(Event::Reconnected, now);
+            self.broker.handle(Event::Paused, now);
         }
         false
     }

@@ -138,7 +138,8 @@ impl Broker {
             Event::Pong(probe) => self.probe_answered(probe),
             Event::Unreachable(probe) => self.probe_failed(probe),
             Event::NoResponders(ack_inbox) => self.handle_no_responders(&ack_inbox),
-            Event::Reconnected => self.probe_again(),
+            Event::Reconnected => self.probe_again(true),
+            Event::Paused => self.probe_again(false),
             Event::Committed(number) => self.committed(number),
             Event::GoneNoted => self.look_for_gone(),
             Event::OutboxNoted => {

@@ -1,5 +1,7 @@
 //! Clients come, are checked for being alive, and go.
 
+use std::time::Duration;
+
 use bytestring::ByteString;
 
 use super::batch::{ClientRow, Heartbeat};
@@ -16,6 +18,14 @@ use super::request::Connect;
 
 /// Fewer silent clients are taken to have ended.
 const UNREACHABLE_MIN: usize = 4;
+
+/// So often a probe is sent again after the connection to NATS was lost: one that NATS does not take, such as to a subject that is
+/// too long for it, ends each connection.
+const RESENT_MAX: u32 = 3;
+
+/// The next heartbeats of clients whose probes are given up so are this far apart, so that the others are not under way with the one
+/// that NATS does not take.
+const APART: Duration = Duration::from_millis(100);
 
 /// Clients out of reach may miss so many times as many heartbeats before they are closed.
 const UNREACHABLE_PATIENCE: u32 = 3;
@@ -214,14 +224,43 @@ impl Broker {
         }
     }
 
-    /// Sends the probes under way once more, with all of their time: the answers may have been lost.
-    pub(super) fn probe_again(&mut self) {
+    /// Sends the probes under way once more, with all of their time: the answers may have been lost. Where the connection `was_lost`,
+    /// not more than a few times.
+    pub(super) fn probe_again(&mut self, was_lost: bool) {
+        let mut next = self.now.monotonic + self.settings.heartbeats.interval;
         for probe in self.clients.probes() {
             self.deadlines.clear(&Timer::Probe(probe));
-            match self.clients.end_probe(probe) {
-                Some(Probe::Heartbeat(id)) => self.send_heartbeat(&id),
-                Some(Probe::Duplicate(id)) => self.check_again(&id),
-                None => {}
+            let resent = self.clients.resent(probe) + u32::from(was_lost);
+            let Some(ended) = self.clients.end_probe(probe) else {
+                continue;
+            };
+            let again = match ended {
+                Probe::Heartbeat(id) if resent > RESENT_MAX => {
+                    self.heartbeat_missed(&id);
+                    if self.clients.get(id.as_str()).is_some() {
+                        next = next + APART;
+                        self.deadlines.set(Timer::Heartbeat(id), next);
+                    }
+                    None
+                }
+                // The connection that is registered may be there all the same: the other one is refused, and may ask again.
+                Probe::Duplicate(id) if resent > RESENT_MAX => {
+                    self.duplicate_checked(&id, true);
+                    None
+                }
+                Probe::Heartbeat(id) => {
+                    self.send_heartbeat(&id);
+                    self.clients
+                        .get(id.as_str())
+                        .and_then(|client| client.probe)
+                }
+                Probe::Duplicate(id) => {
+                    self.check_again(&id);
+                    self.clients.checked_by(&id)
+                }
+            };
+            if let Some(again) = again {
+                self.clients.note_resent(again, resent);
             }
         }
     }

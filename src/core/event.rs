@@ -17,6 +17,8 @@ pub enum Event {
     NoResponders(ByteString),
     /// NATS was out of reach for a while: what was sent and not answered meanwhile says nothing about clients.
     Reconnected,
+    /// The same, for a pause of this server, or because NATS was slow to take what is sent.
+    Paused,
     Committed(BatchNumber),
     /// Somebody has noted in the tables that messages are gone.
     GoneNoted,

@@ -64,6 +64,8 @@ pub(super) struct Registry {
     probes: BTreeMap<ProbeId, Probe>,
     /// Those of the probes that still wait to be sent.
     unsent: BTreeSet<ProbeId>,
+    /// Those that were sent again after the connection was lost, and how often.
+    resent: BTreeMap<ProbeId, u32>,
     next_probe: u64,
     /// Those that did not answer their last heartbeat.
     silent: BTreeSet<ClientId>,
@@ -216,9 +218,21 @@ impl Registry {
         self.probes.keys().copied().collect()
     }
 
+    /// How often the connection was lost while the probe, and those that it was sent in place of, were under way.
+    pub(super) fn resent(&self, id: ProbeId) -> u32 {
+        self.resent.get(&id).copied().unwrap_or_default()
+    }
+
+    pub(super) fn note_resent(&mut self, id: ProbeId, times: u32) {
+        if times > 0 {
+            self.resent.insert(id, times);
+        }
+    }
+
     /// Ends a probe; `None` when it has ended already.
     pub(super) fn end_probe(&mut self, id: ProbeId) -> Option<Probe> {
         self.unsent.remove(&id);
+        self.resent.remove(&id);
         self.probes.remove(&id)
     }
 }

@@ -351,6 +351,7 @@ impl Savepoints {
                 | Event::Unreachable(_)
                 | Event::NoResponders(_)
                 | Event::Reconnected
+                | Event::Paused
                 | Event::GoneNoted
                 | Event::OutboxNoted
                 | Event::PoliciesNoted

@@ -101,6 +101,7 @@ pub(crate) fn kind(event: &Event) -> String {
         Event::Unreachable(probe) => format!("unreachable {probe}"),
         Event::NoResponders(inbox) => format!("no responders {inbox}"),
         Event::Reconnected
+        | Event::Paused
         | Event::Committed(_)
         | Event::GoneNoted
         | Event::OutboxNoted

@@ -65,6 +65,7 @@ scenarios! {
     a_message_that_nats_does_not_deliver_is_passed_over
     a_paused_durable_gets_nothing_until_it_is_resumed
     a_policy_for_others_does_not_let_a_paused_subscription_go_on
+    a_probe_that_ends_each_connection_is_given_up
     a_publish_is_acked_only_after_its_commit
     a_purge_drops_the_oldest_messages_and_keeps_the_others
     a_redelivery_of_hidden_messages_waits_for_them

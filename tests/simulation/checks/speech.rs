@@ -157,6 +157,7 @@ impl TermFacts {
             | Event::Unreachable(_)
             | Event::NoResponders(_)
             | Event::Reconnected
+            | Event::Paused
             | Event::Committed(_)
             | Event::GoneNoted
             | Event::OutboxNoted
