@@ -40,7 +40,7 @@ pub enum DialError {
     ClosedEarly,
     #[error("no answer in time")]
     TimedOut,
-    /// Of a name with several addresses: what each of them came to.
+    /// A name has several addresses: this is the error of each.
     #[error("{0}")]
     Each(String),
     #[error("its name was not found in time; ask the name servers of this machine")]
@@ -111,17 +111,17 @@ fn together(mut failures: Vec<(SocketAddr, Failure)>) -> Failure {
     if failures.len() == 1 {
         return failures.remove(0).1;
     }
-    let told = failures
+    let text = failures
         .iter()
         .filter_map(|(place, failure)| match failure {
             Failure::Dial(error) => Some(format!("{place}: {}", with_causes(error))),
             Failure::Unauthorized | Failure::Settings(_) => None,
         });
-    let told: Vec<String> = told.collect();
-    if told.is_empty() {
+    let text: Vec<String> = text.collect();
+    if text.is_empty() {
         return Failure::Dial(DialError::NoName);
     }
-    Failure::Dial(DialError::Each(told.join("; ")))
+    Failure::Dial(DialError::Each(text.join("; ")))
 }
 
 async fn dial_one(
@@ -314,11 +314,11 @@ mod tests {
         let Err(Failure::Dial(error)) = dialled else {
             panic!("nobody is there");
         };
-        let told = error.to_string();
+        let text = error.to_string();
         assert!(
-            told.contains(&format!("{silent}: no answer in time")),
-            "{told}"
+            text.contains(&format!("{silent}: no answer in time")),
+            "{text}"
         );
-        assert!(told.contains("127.0.0.4:1: it cannot be reached"), "{told}");
+        assert!(text.contains("127.0.0.4:1: it cannot be reached"), "{text}");
     }
 }

@@ -244,21 +244,21 @@ mod tests {
             limit_reached(Some(file), message, hint, Some("stanby"), "stanby.messages")
         };
         let index = "index row size 2712 exceeds btree version 4 maximum 2704 for index \"mine\"";
-        let told = remedy("nbtutils.c", index, Some("Values larger than …"));
-        assert!(told.contains("DROP INDEX stanby.mine"), "{told}");
+        let text = remedy("nbtutils.c", index, Some("Values larger than …"));
+        assert!(text.contains("DROP INDEX stanby.mine"), "{text}");
 
         let unnamed = "index row requires 8208 bytes, maximum size is 8191";
-        let told = remedy("indextuple.c", unnamed, None);
+        let text = remedy("indextuple.c", unnamed, None);
         assert!(
-            told.contains("look for an index on stanby.messages"),
-            "{told}"
+            text.contains("look for an index on stanby.messages"),
+            "{text}"
         );
 
         let wraparound = "database is not accepting commands that assign new XIDs to avoid wraparound data loss in database \"app\"";
         let hint = "Execute a database-wide VACUUM in that database.\nYou might also need …";
-        let told = remedy("varsup.c", wraparound, Some(hint));
+        let text = remedy("varsup.c", wraparound, Some(hint));
         assert_eq!(
-            told,
+            text,
             "Execute a database-wide VACUUM in that database. You might also need …"
         );
     }

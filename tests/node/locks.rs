@@ -195,7 +195,14 @@ async fn a_lock_on_a_table_that_takeovers_read_is_waited_out_in_one_term_and_its
         let told = async {
             let told = pair.wait_until_told("commit-blocked").await;
             // A row alone would have been given up by then, and so would the term.
-            tokio::time::sleep(std::time::Duration::from_secs(7)).await;
+            let waits = "SELECT count(*) FROM conditions WHERE kind = 'commit-blocked' AND since < now() - interval '7 seconds'";
+            wait_until(LIMIT, async || {
+                match pair.group.tables().number(waits).await {
+                    1 => Ok(()),
+                    other => Err(format!("{other} conditions")),
+                }
+            })
+            .await;
             holder.close().await.unwrap();
             told
         };
