@@ -200,8 +200,11 @@ impl Broker {
         let now = self.now;
         match timer {
             Timer::Heartbeat(client) => self.send_heartbeat(&client),
-            // The question has not left yet, or the answer may wait where nothing is taken from for want of room.
-            Timer::Probe(probe) if !self.has_capacity() || !self.clients.has_left(probe) => {
+            // The question has not left yet, or the answer may wait where nothing is taken from: for want of room, or because the
+            // term is about to end.
+            Timer::Probe(probe)
+                if self.is_draining || !self.has_capacity() || !self.clients.has_left(probe) =>
+            {
                 let again = now.monotonic + self.settings.heartbeats.duplicate_timeout;
                 self.deadlines.set(timer, again);
             }

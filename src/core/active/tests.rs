@@ -307,6 +307,20 @@ fn what_ran_out_during_a_pause_says_nothing_about_clients() {
     }
 }
 
+/// Nothing is taken from NATS any more, and their answers with it.
+#[test]
+fn a_term_that_is_about_to_end_closes_no_client_whose_answer_it_does_not_read() {
+    let mut active = with_a_client();
+    assert_eq!(turn(&mut active, at(1000)), Ok(Turn::Serve));
+    let probe = active.poll_answer(at(1000).monotonic, for_ever());
+    assert!(matches!(probe, Some(Outbound::Probe { .. })), "{probe:?}");
+    active.ask_to_end(at(1200).monotonic);
+    for millis in (1200..3000).step_by(100) {
+        assert!(active.poll_batch(at(millis)).is_none(), "it is not closed");
+        assert_eq!(turn(&mut active, at(millis)), Ok(Turn::Serve));
+    }
+}
+
 #[test]
 fn what_a_term_found_stored_and_left_unanswered_is_judged_anew_by_the_next_one() {
     let request = Publish {
