@@ -166,7 +166,7 @@ async fn a_lock_on_all_messages_is_waited_out_in_one_term_and_its_holder_is_name
     wait_until(LIMIT, async || {
         match pair.group.tables().number(waits).await {
             1 => Ok(()),
-            other => Err(format!("{other} conditions")),
+            other => Err(format!("{other} holders")),
         }
     })
     .await;
@@ -195,11 +195,12 @@ async fn a_lock_on_a_table_that_takeovers_read_is_waited_out_in_one_term_and_its
         let told = async {
             let told = pair.wait_until_told("commit-blocked").await;
             // A row alone would have been given up by then, and so would the term.
-            let waits = "SELECT count(*) FROM conditions WHERE kind = 'commit-blocked' AND since < now() - interval '7 seconds'";
+            let waits = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'ALTER TABLE%' AND state = 'idle in transaction'
+                AND xact_start < clock_timestamp() - interval '7 seconds'";
             wait_until(LIMIT, async || {
                 match pair.group.tables().number(waits).await {
                     1 => Ok(()),
-                    other => Err(format!("{other} conditions")),
+                    other => Err(format!("{other} holders")),
                 }
             })
             .await;

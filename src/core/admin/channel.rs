@@ -49,7 +49,8 @@ impl Broker {
         self.ensure_served(&name)?;
         let is_new = self.channels.find(name.as_str()).is_none();
         let before = self.set_limits.get(&name).copied().unwrap_or_default();
-        if !is_new && own.or(before) != before {
+        let configured = self.settings.limits.of(&name);
+        if !is_new && own.or(before).over(configured) != before.over(configured) {
             // They may drop messages, which who creates a channel does not expect.
             return Err(RequestError::new(
                 format!("channel {name} exists, with other limits"),
