@@ -15,6 +15,8 @@
 //! | [`former`] | pure: what nats-streaming-server keeps in SQL, as rows of ours |
 //! | [`amounts`] | pure: amounts and lengths of time in few letters |
 //! | [`printable`] | pure: names that strangers chose, fit for a line |
+//! | [`postgres`] | opens sessions where the database URL leads |
+//! | `happy_eyeballs` | tries several addresses beside each other |
 //! | [`clock`] | the only place that reads a clock |
 //! | [`certificates`] | pure: whether a server's certificate is believed, as libpq and Go do it |
 //! | [`config`] | flags and environment to one validated `Config` |
@@ -33,6 +35,7 @@ pub mod config;
 pub mod core;
 pub mod dev;
 pub mod former;
+mod happy_eyeballs;
 pub mod http;
 pub mod leadership;
 pub mod log_queue;

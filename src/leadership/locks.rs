@@ -178,7 +178,7 @@ const HOLDERS: &str = "SELECT l.pid, coalesce(a.usename::text, p.owner::text, ''
         string_agg(DISTINCT c.relname || ' (' || l.mode || ')', ', '),
         -- Of all holders. What a takeover reads, only this mode keeps from being read.
         bool_or(bool_or(c.relname IN ('messages', 'channels') AND l.mode NOT IN ('RowShareLock', 'RowExclusiveLock')
-            OR l.mode = 'AccessExclusiveLock' AND c.relname IN ('server_info', 'clients', 'positions', 'position_acks',
+            OR l.mode = 'AccessExclusiveLock' AND c.relname IN ('server_info', 'clients', 'positions', 'moved_positions', 'position_acks',
                 'position_holders', 'subscriptions', 'paused_positions', 'gone_ranges', 'lost_ranges', 'dropped_guids',
                 'closed_connections', 'unreadable_messages', 'pending_acks', 'policies', 'set_limits', 'delivery_counts',
                 'deleted_channels', 'leadership', 'takeovers', 'term_keys', 'encryption_keys'))) OVER (),

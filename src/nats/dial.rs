@@ -12,13 +12,13 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
-use super::each_address;
 use super::error::Error;
 use super::login::Login;
 use super::servers::Address;
 use super::settings::Settings;
 use super::tls;
 use super::wire::{Frame, Info, Message, Parser, Violation, encode};
+use crate::happy_eyeballs::first;
 use crate::printable::with_causes;
 
 /// Why one server could not be connected to.
@@ -95,11 +95,12 @@ pub(super) async fn dial(
     settings: &Settings,
     limit: Duration,
 ) -> Result<Line, Failure> {
-    let dialled = each_address::first(found, |place| async move {
+    let attempts = found.iter().map(|&place| async move {
         let dialled = timeout(limit, dial_one(address, place, settings)).await;
-        dialled.unwrap_or(Err(DialError::TimedOut.into()))
+        let dialled = dialled.unwrap_or(Err(DialError::TimedOut.into()));
+        dialled.map_err(|failure| (place, failure))
     });
-    dialled.await.map_err(together)
+    first(attempts.collect()).await.map_err(together)
 }
 
 /// What somebody has to change says most. An address is named where there are several.

@@ -8,7 +8,6 @@
 //! |---|---|
 //! | [`wire`] | the NATS client protocol as bytes |
 //! | [`settings`], `servers` | where NATS is and how to get in |
-//! | `each_address` | the addresses of one name, tried beside each other |
 //! | `dial`, `tls`, `login` | one attempt to connect |
 //! | `session`, `reconnect` | the life of one connection, and of all of them |
 //! | [`connection`], `link` | the handles, and what they share with the task behind them |
@@ -31,7 +30,6 @@ mod budget;
 pub mod connection;
 pub mod counters;
 mod dial;
-mod each_address;
 pub mod egress;
 pub mod error;
 mod fair_queue;

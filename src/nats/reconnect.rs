@@ -9,7 +9,6 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::dial::{DialError, Failure, Line, dial, look_up};
-use super::each_address;
 use super::error::Error;
 use super::link::Link;
 use super::overlap::Overlap;
@@ -17,6 +16,7 @@ use super::random::Random;
 use super::servers::{Address, Servers};
 use super::session::{self, Outcome};
 use super::settings::Settings;
+use crate::happy_eyeballs::first;
 use crate::printable::with_causes;
 
 /// For the addresses of one name. A resolver gives each name server 5 s, and the first of them may be dead.
@@ -186,12 +186,12 @@ impl Reconnect {
         }
         let look = async {
             let places = look_up(address).await.ok()?;
-            let speaks = each_address::first(&places, |place| async move {
+            let attempts = places.into_iter().map(|place| async move {
                 let mut tcp = TcpStream::connect(place).await.map_err(drop)?;
                 let read = tcp.read(&mut [0; 1]).await.map_err(drop)?;
                 (read > 0).then_some(()).ok_or(())
             });
-            speaks.await.ok()
+            first(attempts.collect()).await.ok()
         };
         let limit = self.settings.silence / 2;
         timeout(limit, look).await.is_ok_and(|seen| seen.is_some())

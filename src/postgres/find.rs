@@ -2,11 +2,9 @@
 //! All are tried beside each other, so that one that hangs costs nothing; passwords after each other.
 
 use std::pin::Pin;
-use std::time::Duration;
 
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::net::lookup_host;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Config, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -14,15 +12,13 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::config::database::{
     DatabaseError, DatabaseErrorKind, DatabaseUrl, Endpoint, InvalidDatabaseUrl, Login, is_of_tls,
 };
+use crate::happy_eyeballs::first;
 
 /// Nobody drives the connection yet.
 pub type Opened = (
     Client,
     Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>,
 );
-
-/// When a host or address has not answered by then, the next one is tried beside it.
-const HEAD_START: Duration = Duration::from_millis(150);
 
 /// Looking a name up and connecting take the URL's `connect_timeout` at most, each. Notes in the URL where it was let in.
 ///
@@ -42,33 +38,13 @@ pub async fn connect(
                 let url = url.at(&endpoint);
                 Box::pin(async move { at(&url, &endpoint, is_choice, adjust).await })
             });
-            first(attempts.collect()).await
+            first(attempts.collect()).await.map_err(together)
         })
     });
-    first(attempts.collect()).await
+    first(attempts.collect()).await.map_err(together)
 }
 
 type Attempt<'a> = Pin<Box<dyn Future<Output = Result<Opened, DatabaseError>> + Send + 'a>>;
-
-async fn first(attempts: Vec<Attempt<'_>>) -> Result<Opened, DatabaseError> {
-    let mut waiting = attempts.into_iter();
-    let mut running = FuturesUnordered::new();
-    let mut failures: Vec<DatabaseError> = Vec::new();
-    running.extend(waiting.next());
-    loop {
-        tokio::select! {
-            done = running.next() => match done {
-                Some(Ok(opened)) => return Ok(opened),
-                Some(Err(failure)) => {
-                    failures.push(failure);
-                    running.extend(waiting.next());
-                }
-                None => return Err(together(failures)),
-            },
-            () = sleep(HEAD_START), if waiting.len() > 0 => running.extend(waiting.next()),
-        }
-    }
-}
 
 /// Waiting helps as long as it does with one of them.
 fn together(failures: Vec<DatabaseError>) -> DatabaseError {

@@ -108,6 +108,14 @@ impl World {
         }
     }
 
+    fn answer_loads(&mut self) {
+        while let Some(load) = self.broker.poll_load() {
+            let result = self.store.load(&load);
+            let load = load.id;
+            self.broker.handle(Event::Loaded { load, result }, NOW);
+        }
+    }
+
     fn names(&self, is_wanted: fn(&Reply) -> bool) -> BTreeSet<&str> {
         let answers = self.answers.iter().filter(|(_, reply)| is_wanted(reply));
         answers.map(|(name, _)| name.as_str()).collect()
@@ -151,7 +159,6 @@ fn publishes_that_are_refused_cost_no_other_publisher_its_own() {
     assert!(world.commits < 400, "{} commits", world.commits);
 }
 
-/// In a term with savepoints, one commit follows from the other here: each drops one message.
 #[test]
 fn a_publish_whose_refusal_has_not_left_is_judged_by_the_next_term() {
     let mut world = World::new(Limits::default());
@@ -174,6 +181,7 @@ fn a_publish_whose_refusal_has_not_left_is_judged_by_the_next_term() {
     assert_eq!(left, ["untold"]);
 }
 
+/// In a term with savepoints, one commit follows from the other here: each drops one message.
 #[test]
 fn a_ping_is_answered_while_a_limit_drops_many_messages() {
     let one_by_one = Limits {
@@ -205,11 +213,7 @@ fn a_ping_is_answered_while_a_limit_drops_many_messages() {
                 trims_before_pong = Some(trims);
             }
         }
-        while let Some(load) = world.broker.poll_load() {
-            let result = world.store.load(&load);
-            let load = load.id;
-            world.broker.handle(Event::Loaded { load, result }, NOW);
-        }
+        world.answer_loads();
         let Some(batch) = world.broker.poll_batch(NOW) else {
             if !world.broker.take_moved() {
                 break;
@@ -258,11 +262,7 @@ fn answers_leave_with_their_commit_whatever_follows_from_it() {
     let (mut commits, mut answered) = (0, 0);
     loop {
         while world.broker.poll_outbound().is_some() {}
-        while let Some(load) = world.broker.poll_load() {
-            let result = world.store.load(&load);
-            let load = load.id;
-            world.broker.handle(Event::Loaded { load, result }, NOW);
-        }
+        world.answer_loads();
         let Some(batch) = world.broker.poll_batch(NOW) else {
             if !world.broker.take_moved() {
                 break;
@@ -315,11 +315,7 @@ fn what_does_not_fit_into_one_batch_is_carried_out_while_a_limit_drops_many_mess
                 trims_before_answers = Some(trims);
             }
         }
-        while let Some(load) = world.broker.poll_load() {
-            let result = world.store.load(&load);
-            let load = load.id;
-            world.broker.handle(Event::Loaded { load, result }, NOW);
-        }
+        world.answer_loads();
         if world
             .broker
             .next_timeout()
