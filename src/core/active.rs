@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use super::batch::Batch;
 use super::broker::Broker;
-use super::capacity::{Capacity, Quota};
+use super::capacity::Capacity;
 use super::event::Event;
 use super::guarded::Guarded;
 use super::ids::BatchNumber;
@@ -41,6 +41,7 @@ use super::shadow::ShadowLimits;
 use super::time::{Instant, Now};
 use super::upload::UploadWindow;
 
+mod intake;
 mod latency_sensitive;
 mod turn;
 
@@ -97,6 +98,10 @@ pub struct ActiveLoop {
     looked_at: Instant,
     /// When a pause began of which not everything that came meanwhile is taken yet.
     paused_at: Option<Instant>,
+    /// Nothing was taken for a while, and not all that came meanwhile is taken yet.
+    is_behind: bool,
+    /// Since then what came could be taken once.
+    had_turn: bool,
     latency_sensitive: LatencySensitiveClients,
     /// Bytes of deliveries sent in this turn.
     sent_bytes: usize,
@@ -128,6 +133,8 @@ impl ActiveLoop {
             blocked_since: None,
             looked_at: now,
             paused_at: None,
+            is_behind: false,
+            had_turn: false,
             latency_sensitive: LatencySensitiveClients::default(),
             sent_bytes: 0,
             steps_before: 0,
@@ -163,7 +170,7 @@ impl ActiveLoop {
         let is_late = self.is_late(lag, now);
         let due = self.broker.next_timeout();
         if self.nats_lost_at.is_none() && !is_late && due.is_some_and(|due| due <= time) {
-            self.broker.handle_timeout(now);
+            self.broker.handle_due(self.is_behind, now);
         }
         self.broker.look(now);
         self.sent_bytes = 0;
@@ -276,6 +283,7 @@ impl ActiveLoop {
         }
         let time = now.monotonic;
         let intake = self.intake();
+        self.note_intake(intake);
         let has_nats = self.nats_lost_at.is_none() && self.late_since.is_none();
         let due = self.broker.next_timeout().filter(|_| has_nats);
         let goes_on = self.more_to_send || due.is_some_and(|due| due <= time);
@@ -288,22 +296,6 @@ impl ActiveLoop {
             intake,
             has_backlog: matches!(intake, Intake::All(_)) && !self.backlog.is_empty(),
         }))
-    }
-
-    /// New requests take what a batch keeps for them, unless others wait that came before them.
-    fn intake(&self) -> Intake {
-        if self.ends_at.is_some() {
-            return Intake::Nothing;
-        }
-        let takes = |quota: Quota| Quota {
-            requests: quota.requests.min(EVENTS_PER_TURN),
-            ..quota
-        };
-        match self.broker.capacity() {
-            Capacity::For(quota) => Intake::All(takes(quota)),
-            Capacity::Reserve(quota) if self.backlog.is_empty() => Intake::New(takes(quota)),
-            Capacity::Reserve(_) | Capacity::None => Intake::Nothing,
-        }
     }
 
     /// The time is over for which something was waited for.
@@ -363,6 +355,11 @@ impl ActiveLoop {
             // It waited in a frozen process: it is acted on once that is known to be right.
             return self.backlog.extend(events.map(|event| (time, event)));
         }
+        if has_more {
+            self.had_turn = false;
+        } else {
+            self.is_behind = false;
+        }
         let is_full = matches!(self.broker.capacity(), Capacity::Reserve(_));
         // Whatever waited for a frozen process may have come at once when it froze.
         let received_at = self.paused_since(time, has_more);
@@ -374,14 +371,6 @@ impl ActiveLoop {
                 self.take_in(event, received_at, now);
             }
         }
-    }
-
-    /// Since when events that are taken now may have waited: until all that came during a pause is taken.
-    fn paused_since(&mut self, now: Instant, has_more: bool) -> Instant {
-        let since_look = now.since(self.looked_at) > PAUSE_MAX;
-        let paused_at = self.paused_at.or(since_look.then_some(self.looked_at));
-        self.paused_at = paused_at.filter(|_| has_more);
-        paused_at.unwrap_or(now)
     }
 
     /// A turn's worth of what was received before.

@@ -38,7 +38,7 @@ use super::channels::Channels;
 use super::commits::Commits;
 use super::connect_rate::ConnectRate;
 use super::counts::Traffic;
-use super::deadlines::{Deadlines, Timer};
+use super::deadlines::{Deadlines, Due, Timer};
 use super::dedup::StoredPublishes;
 use super::event::Event;
 use super::group::Group;
@@ -186,24 +186,35 @@ impl Broker {
     /// To be called when `next_timeout` has passed. Takes a bounded number of timers: while more are due,
     /// `next_timeout` has still passed, and others may have their turn before the next call.
     pub fn handle_timeout(&mut self, now: Now) {
+        let due = Due {
+            by: now.monotonic,
+            answers_wait: false,
+        };
+        self.handle_due(due, now);
+    }
+
+    pub(super) fn handle_due(&mut self, due: Due, now: Now) {
         self.now = now;
         self.received_at = now.monotonic;
         for _ in 0..TIMERS_PER_TURN {
-            let Some(timer) = self.deadlines.pop_due(now.monotonic) else {
+            let Some(timer) = self.deadlines.pop_due(due.by) else {
                 return;
             };
-            self.go_off(timer);
+            self.go_off(timer, due.answers_wait);
         }
     }
 
-    pub(super) fn go_off(&mut self, timer: Timer) {
+    pub(super) fn go_off(&mut self, timer: Timer, answers_wait: bool) {
         let now = self.now;
         match timer {
             Timer::Heartbeat(client) => self.send_heartbeat(&client),
-            // The question has not left yet, or the answer may wait where nothing is taken from: for want of room, or because the
-            // term is about to end.
+            // The question has not left yet, or the answer may wait where nothing is taken from: behind a savepoint, for want of
+            // room, or because the term is about to end.
             Timer::Probe(probe)
-                if self.is_draining || !self.has_capacity() || !self.clients.has_left(probe) =>
+                if answers_wait
+                    || self.is_draining
+                    || !self.has_capacity()
+                    || !self.clients.has_left(probe) =>
             {
                 let again = now.monotonic + self.settings.heartbeats.duplicate_timeout;
                 self.deadlines.set(timer, again);

@@ -38,6 +38,16 @@ pub(super) enum Timer {
     Requests,
 }
 
+/// Which timers go off, and what is known then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Due {
+    /// Those that are due by then. It is when they are handed in: what runs out before they are carried out may have been
+    /// answered, and the answer waits behind them.
+    pub(super) by: Instant,
+    /// Nothing was taken from NATS for a while, and not all that came meanwhile is taken yet. Answers to probes may be among it.
+    pub(super) answers_wait: bool,
+}
+
 #[derive(Clone, Debug, Default)]
 pub(super) struct Deadlines {
     by_time: BTreeSet<(Instant, Timer)>,

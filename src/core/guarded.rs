@@ -4,6 +4,7 @@
 use super::batch::Batch;
 use super::broker::Broker;
 use super::capacity::Capacity;
+use super::deadlines::Due;
 use super::event::Event;
 use super::ids::BatchNumber;
 use super::limits::Limits;
@@ -64,9 +65,18 @@ impl Guarded {
     }
 
     pub fn handle_timeout(&mut self, now: Now) {
+        self.handle_due(false, now);
+    }
+
+    /// The same; `answers_wait`: answers to probes may have come that are not handed in yet.
+    pub fn handle_due(&mut self, answers_wait: bool, now: Now) {
+        let due = Due {
+            by: now.monotonic,
+            answers_wait,
+        };
         match &mut self.savepoints {
-            Some(savepoints) => savepoints.handle_timeout(),
-            None => self.broker.handle_timeout(now),
+            Some(savepoints) => savepoints.handle_due(due),
+            None => self.broker.handle_due(due, now),
         }
     }
 

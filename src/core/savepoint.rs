@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::batch::Batch;
 use super::broker::Broker;
+use super::deadlines::Due;
 use super::event::Event;
 use super::ids::{ChannelId, PositionId, Subject};
 use super::limits::Limits;
@@ -51,7 +52,7 @@ pub struct RefusedWrite {
 pub(super) enum Input {
     Event(Event),
     /// The earliest timer that is due, or (`All`) all of them.
-    Timers(Timers),
+    Timers(Timers, Due),
     Limits(Box<Limits>),
     /// Positions whose progress was refused together with that of others.
     Progress(Vec<PositionId>),
@@ -121,8 +122,8 @@ impl Savepoints {
         self.waiting.push(Input::Event(event));
     }
 
-    pub fn handle_timeout(&mut self) {
-        self.waiting.push(Input::Timers(Timers::All));
+    pub(super) fn handle_due(&mut self, due: Due) {
+        self.waiting.push(Input::Timers(Timers::All, due));
     }
 
     pub fn set_limits(&mut self, limits: Limits) {
@@ -137,7 +138,7 @@ impl Savepoints {
         let inputs = steps.chain(self.waiting.drain(..));
         let requests = inputs.filter_map(|input| match input {
             Input::Event(event) => event.into_request(),
-            Input::Timers(_) | Input::Limits(_) | Input::Progress(_) => None,
+            Input::Timers(..) | Input::Limits(_) | Input::Progress(_) => None,
         });
         let unanswered = broker.unanswered();
         let given_up = std::mem::take(&mut self.given_up).into_iter();
@@ -357,12 +358,14 @@ impl Savepoints {
                 | Event::PoliciesNoted
                 | Event::LoadFailed(_),
             ) => self.note_refused(UNASKED.to_owned(), refusal, is_everything),
-            Input::Timers(Timers::All) => {
+            Input::Timers(Timers::All, due) => {
                 // One by one, as long as some are due.
-                self.steps.push_front(vec![Input::Timers(Timers::First)]);
+                self.steps
+                    .push_front(vec![Input::Timers(Timers::First, due)]);
             }
-            Input::Timers(Timers::First) => {
-                if let Some(what) = broker.defer_first_timer(now.monotonic, RETRY_AFTER, refusal) {
+            Input::Timers(Timers::First, due) => {
+                let what = broker.defer_first_timer(due, now.monotonic, RETRY_AFTER, refusal);
+                if let Some(what) = what {
                     self.note_refused(what, refusal, false);
                 }
             }
@@ -423,8 +426,8 @@ fn carry_out(broker: &mut Broker, inputs: &[Input], now: Now) -> usize {
 fn apply(broker: &mut Broker, input: &Input, now: Now) {
     match input {
         Input::Event(event) => broker.handle(event.clone(), now),
-        Input::Timers(Timers::All) => broker.handle_timeout(now),
-        Input::Timers(Timers::First) => broker.handle_first_timer(now),
+        Input::Timers(Timers::All, due) => broker.handle_due(*due, now),
+        Input::Timers(Timers::First, due) => broker.handle_first_timer(*due, now),
         Input::Limits(limits) => broker.set_limits(limits, now),
         Input::Progress(positions) => broker.write_progress(positions),
     }

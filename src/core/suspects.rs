@@ -69,7 +69,7 @@ impl Suspects {
 fn publisher(input: &Input) -> Option<&Publisher> {
     match input {
         Input::Event(Event::Request(Request::Publish { request, .. })) => Some(&request.publisher),
-        Input::Event(_) | Input::Timers(_) | Input::Limits(_) | Input::Progress(_) => None,
+        Input::Event(_) | Input::Timers(..) | Input::Limits(_) | Input::Progress(_) => None,
     }
 }
 

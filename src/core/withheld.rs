@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::batch::Batch;
 use super::broker::Broker;
-use super::deadlines::Timer;
+use super::deadlines::{Due, Timer};
 use super::event::Event;
 use super::ids::{ChannelId, LoadId, PositionId, Sequence, Subject};
 use super::loads::Purpose;
@@ -202,21 +202,22 @@ impl Broker {
     }
 
     /// Only the earliest of those that are due.
-    pub(super) fn handle_first_timer(&mut self, now: Now) {
+    pub(super) fn handle_first_timer(&mut self, due: Due, now: Now) {
         self.now = now;
-        if let Some(timer) = self.deadlines.pop_due(now.monotonic) {
-            self.go_off(timer);
+        if let Some(timer) = self.deadlines.pop_due(due.by) {
+            self.go_off(timer, due.answers_wait);
         }
     }
 
     /// Puts the earliest of those that are due off. Says what it is for.
     pub(super) fn defer_first_timer(
         &mut self,
+        due: Due,
         now: Instant,
         after: Duration,
         refusal: &Refusal,
     ) -> Option<String> {
-        let timer = self.deadlines.pop_due(now)?;
+        let timer = self.deadlines.pop_due(due.by)?;
         let what = match &timer {
             Timer::Heartbeat(client) => format!("a heartbeat of client {client}"),
             Timer::Probe(_) => "the end of a client that does not answer".to_owned(),

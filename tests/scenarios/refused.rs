@@ -9,6 +9,7 @@ use stanby::core::guarded::Guarded;
 use stanby::core::ids::{ChannelName, ClientId, ConnectionId, Epoch, Guid, Subject};
 use stanby::core::limits::{ChannelLimits, Heartbeats, Limits, Settings};
 use stanby::core::refusal::Refusal;
+use stanby::core::rejection::Rejection;
 use stanby::core::request::{Connect, Publish, Publisher};
 use stanby::core::time::{Instant, Now, Timestamp};
 use stanby::core::{Broker, Event, Outbound, Reply, Request};
@@ -79,13 +80,17 @@ impl World {
 
     /// Commits what is taken, refuses the rest, and collects the answers.
     fn settle(&mut self) {
+        self.settle_at(NOW);
+    }
+
+    fn settle_at(&mut self, now: Now) {
         loop {
             while let Some(outbound) = self.broker.poll_outbound() {
                 if let Outbound::Reply { to, reply } = outbound {
                     self.answers.insert(to.to_string(), reply);
                 }
             }
-            let Some(batch) = self.broker.poll_batch(NOW) else {
+            let Some(batch) = self.broker.poll_batch(now) else {
                 if !self.broker.take_moved() {
                     return;
                 }
@@ -99,11 +104,11 @@ impl World {
                     ..Refusal::default()
                 };
                 self.broker
-                    .refused(refusal, NOW)
+                    .refused(refusal, now)
                     .expect("it can be taken back");
             } else {
                 self.store.apply(&batch, Epoch(1));
-                self.broker.committed(batch.number, NOW);
+                self.broker.committed(batch.number, now);
             }
         }
     }
@@ -157,6 +162,49 @@ fn publishes_that_are_refused_cost_no_other_publisher_its_own() {
     );
     assert_eq!((acked.len(), refused.len()), (800, 440));
     assert!(world.commits < 400, "{} commits", world.commits);
+}
+
+#[test]
+fn a_client_whose_answer_waits_behind_what_is_tried_again_keeps_its_name() {
+    let at = |millis: u64| Now {
+        monotonic: Instant::from_nanos(millis * 1_000_000),
+        ..NOW
+    };
+    let mut world = World::new(Limits::default());
+    let request = Connect {
+        client_id: ClientId::parse("good".into()).expect("a valid client ID"),
+        heartbeat_inbox: subject("hb.rival"),
+        protocol: 0,
+        connection_id: ConnectionId::default(),
+        ping_interval: 5,
+        ping_max_out: 88,
+    };
+    let reply = Some(subject("rival"));
+    world
+        .broker
+        .handle(Request::Connect { request, reply }, NOW);
+    assert!(world.broker.poll_batch(NOW).is_none(), "nothing to store");
+    let Some(Outbound::Probe { probe, .. }) = world.broker.poll_outbound() else {
+        panic!("the client that has the name is asked");
+    };
+
+    // What is due now goes along with a publish that is refused.
+    world.publish("bad", "refused");
+    world.broker.handle_timeout(at(100));
+    let batch = world.broker.poll_batch(at(100)).expect("it is tried");
+    assert!(is_refused(&batch));
+    // The client answers in time, and its time has run out when all of that is tried again.
+    world.broker.handle(Event::Pong(probe), at(200));
+    let refusal = Refusal {
+        part: "messages",
+        ..Refusal::default()
+    };
+    world.broker.refused(refusal, at(700)).expect("taken back");
+    world.settle_at(at(700));
+    assert_eq!(
+        world.answers.get("rival"),
+        Some(&Reply::ConnectRefused(Rejection::ClientRegistered))
+    );
 }
 
 #[test]
