@@ -6,6 +6,7 @@ use std::time::Duration;
 use stanby::core::batch::Batch;
 use stanby::core::upload::UploadWindow;
 
+use crate::client::PING_LIMIT;
 use crate::database::{DatabaseStep, SessionId};
 use crate::node::Input;
 use crate::plan::Sabotage;
@@ -66,6 +67,10 @@ impl World {
             if left > 0 {
                 self.at(at, Step::Database(DatabaseStep::Piece { session: id }));
             }
+        }
+        // Answers wait for the batch under way and for the next one, which gathers as long as this one takes.
+        if at - self.time > nanos(PING_LIMIT / 4) {
+            self.is_behind_until(at);
         }
         at
     }
