@@ -403,8 +403,8 @@ impl ActiveLoop {
 
     pub fn committed(&mut self, number: BatchNumber, now: Now) {
         self.broker.committed(number, now);
-        let is_nats_away = self.nats_lost_at.is_some();
-        self.journal.committed(is_nats_away, now.monotonic);
+        let takes_nothing = self.nats_lost_at.is_some() || self.blocked_since.is_some();
+        self.journal.committed(takes_nothing, now.monotonic);
     }
 
     /// Postgres will never store the batch: what led to it is taken back, or the term ends. Returns what is not stored.

@@ -66,12 +66,12 @@ impl RequestJournal {
     }
 
     /// That batch is committed. What waits for a probe or a read is kept as long as a shadow keeps it, and so are publishes
-    /// where `is_nats_away`: their answers wait for NATS, and are lost with the term.
-    pub fn committed(&mut self, is_nats_away: bool, now: Instant) {
+    /// where NATS `takes_nothing`: their answers wait for it, and are lost with the term.
+    pub fn committed(&mut self, takes_nothing: bool, now: Instant) {
         let age = self.limits.map_or(Duration::ZERO, |limits| limits.age);
         let mut gone = 0;
         self.committing.retain(|(at, bytes, request)| {
-            let waits = is_nats_away && matches!(request, Request::Publish { .. });
+            let waits = takes_nothing && matches!(request, Request::Publish { .. });
             let stays = (waits || is_patient(request)) && now.since(*at) <= age;
             gone += if stays { 0 } else { *bytes };
             stays
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn publishes_committed_while_nats_is_away_wait_for_their_answers() {
+    fn publishes_committed_while_nats_takes_nothing_wait_for_their_answers() {
         let publish = |guid: &'static str| Request::Publish {
             request: Publish {
                 publisher: Publisher::Client("me".into()),
@@ -199,11 +199,11 @@ mod tests {
             reply: None,
         };
         let mut journal = journal(1 << 20);
-        let mut commit = |guid, is_nats_away, second| {
+        let mut commit = |guid, takes_nothing, second| {
             journal.take_in(&publish(guid), at(second));
             journal.take_in(&ack(1), at(second));
             journal.submitted();
-            journal.committed(is_nats_away, at(second));
+            journal.committed(takes_nothing, at(second));
             let kept = journal.committing.iter();
             kept.map(|(_, _, request)| request.clone())
                 .collect::<Vec<_>>()
@@ -212,7 +212,11 @@ mod tests {
         assert_eq!(commit("a", false, 0), []);
         assert_eq!(commit("b", true, 1), [publish("b")]);
         assert_eq!(commit("c", true, 2), [publish("b"), publish("c")]);
-        assert_eq!(commit("d", false, 3), [], "NATS is back, and they are sent");
+        assert_eq!(
+            commit("d", false, 3),
+            [],
+            "NATS takes them again, and they are sent"
+        );
         assert_eq!(journal.bytes, 0);
     }
 

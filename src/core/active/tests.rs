@@ -342,3 +342,24 @@ fn what_a_term_found_stored_and_left_unanswered_is_judged_anew_by_the_next_one()
     let reply = Some(reply);
     assert_eq!(left, [Request::Publish { request, reply }]);
 }
+
+#[test]
+fn a_publish_committed_while_nats_takes_nothing_is_judged_anew_by_the_next_term() {
+    let left = |has_room: bool| {
+        let shadow = ShadowLimits {
+            age: Duration::from_secs(5),
+            needed: LEASE,
+            bytes: 1 << 20,
+        };
+        let mut active = with_a_client();
+        active.journal = RequestJournal::new(Some(shadow));
+        active.take_requests(std::iter::once(publish(1)), false, at(100), for_ever());
+        let batch = active.poll_batch(at(100)).expect("it is stored");
+        let sent = active.sent(at(200).monotonic, has_room, 7);
+        sent.expect("it is not blocked for long");
+        active.committed(batch.number, at(300));
+        active.leave(at(3000).monotonic).count()
+    };
+    assert_eq!(left(true), 0, "its answer has left");
+    assert_eq!(left(false), 1);
+}
