@@ -9,7 +9,7 @@
 //! | what operators ask for | `admin` |
 //! | subscribe | `subscribing`, `start_position` |
 //! | unsubscribe, close of a subscription | `unsubscribing` |
-//! | new messages to subscriptions, acks | `delivery` |
+//! | new messages to subscriptions, acks | `delivery`; what NATS carries `deliverable` |
 //! | whose messages go next | `round_robin`; within a queue group `members` |
 //! | who may have more in flight, and whose it was before a takeover | `resource_usage`, `holders` |
 //! | messages that were not acked | `redelivery` |

@@ -3,8 +3,9 @@
 use super::broker::Broker;
 use super::channels::Channel;
 use super::deadlines::Timer;
+use super::deliverable::TooLarge;
 use super::group::{Group, Handed, Page};
-use super::ids::{ChannelId, NAME_BYTES_MAX, PositionId, Sequence, SubscriptionId};
+use super::ids::{ChannelId, PositionId, Sequence, SubscriptionId};
 use super::load::{Load, LoadQuery, Unreadable};
 use super::loads::Purpose;
 use super::message::Message;
@@ -14,12 +15,6 @@ use super::request::Ack;
 use super::round_robin::{Turn, steps_of};
 use super::tail::Tail;
 use std::sync::Arc;
-
-/// What the flag and the count of a redelivery add to a message, at most.
-const REDELIVERY_BYTES: u64 = 8;
-
-/// More than the encoding of any message adds to its reply and its data.
-const OVERHEAD_BYTES_MAX: usize = NAME_BYTES_MAX + 128;
 
 /// The next message of a group.
 enum Next {
@@ -117,19 +112,16 @@ impl Broker {
     /// True when NATS would not carry the message even as a redelivery. It is reported, and passed over as if it
     /// were acked: tried again and again it would keep its place for ever.
     pub(super) fn is_too_large(&mut self, position: PositionId, message: &Message) -> bool {
-        // Nearly all are small.
-        let content = message.reply.len() + message.data.len();
-        if content + OVERHEAD_BYTES_MAX <= self.settings.limits.payload_bytes {
+        if self.is_small(message) {
             return false;
         }
         let group = self.groups.get(&position);
         let Some(channel) = group.and_then(|group| self.channels.get(group.channel)) else {
             return false;
         };
-        let bytes = message.size(&channel.row.name) + REDELIVERY_BYTES;
-        if bytes <= self.settings.limits.payload_bytes as u64 {
+        let Err(TooLarge { bytes, .. }) = self.fits(&channel.row.name, message) else {
             return false;
-        }
+        };
         self.traffic.skipped_messages += 1;
         self.notices.push_back(Notice::MessageTooLarge {
             channel: channel.row.name.clone(),

@@ -54,6 +54,7 @@ mod commits;
 mod connect_rate;
 mod connecting;
 mod deadlines;
+mod deliverable;
 mod delivery;
 mod delivery_attempts;
 mod giving_up;

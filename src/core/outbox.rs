@@ -19,6 +19,7 @@ use bytestring::ByteString;
 
 use super::broker::Broker;
 use super::deadlines::Timer;
+use super::deliverable::TooLarge;
 use super::ids::{ChannelId, ChannelName, ClientId, Guid, PositionId};
 use super::load::LoadQuery;
 use super::loads::Purpose;
@@ -336,10 +337,11 @@ impl Broker {
         }
         let guid = Guid::parse(row.guid).ok_or("its guid is empty")?;
         let most = self.settings.limits.payload_bytes;
-        let too_large = |bytes: u64| {
-            format!("it has {bytes} bytes, and NATS delivers {most} at most (max_payload)")
-        };
-        let data = row.data.map_err(too_large)?;
+        let data = row
+            .data
+            .map_err(|bytes| TooLarge::payload(bytes, most).to_string())?;
+        self.fits_once_stored(&channel, &row.reply, data.len())
+            .map_err(|too_large| too_large.to_string())?;
         let publisher = publisher_name(&row.publisher);
         self.traffic.in_messages += 1;
         self.traffic.in_bytes += (data.len() + row.reply.len()) as u64;

@@ -299,19 +299,7 @@ impl Broker {
             letter.position, letter.sequence
         );
         let guid = Guid::parse(guid.into()).ok_or(Rejection::InvalidPublish)?;
-        let reply = if header {
-            let DeadLetter {
-                origin,
-                sequence,
-                deliveries,
-                reason,
-                ..
-            } = letter;
-            let reason = reason.replace(['\r', '\n'], " ");
-            format!("dead-letter channel={origin} sequence={sequence} deliveries={deliveries} reason={reason}").into()
-        } else {
-            message.reply.clone()
-        };
+        let reply = self.reply_of(letter, message, channel, header)?;
         let (client, data) = (message.client_id.clone(), message.data.clone());
         let id = self.append_message(channel, client, guid, reply, data)?;
         let written = self
@@ -322,6 +310,38 @@ impl Broker {
         self.commits.add_dead_letter(id, written, letter.clone());
         self.enforce_limits(id);
         Ok(())
+    }
+
+    /// The message fits into what NATS delivers, and a header may make it too large: then it goes without the reason, or without
+    /// the header. Both stand in the row of the dead letter, too. One that fits in no way stays where it is.
+    fn reply_of(
+        &self,
+        letter: &DeadLetter,
+        message: &Message,
+        channel: &ChannelName,
+        header: bool,
+    ) -> Result<ByteString, Rejection> {
+        let reason = letter.reason.replace(['\r', '\n'], " ");
+        let header_with = |reason: &str| -> ByteString {
+            let DeadLetter {
+                origin,
+                sequence,
+                deliveries,
+                ..
+            } = letter;
+            format!("dead-letter channel={origin} sequence={sequence} deliveries={deliveries} reason={reason}").into()
+        };
+        let headers = header.then(|| [header_with(&reason), header_with("")]);
+        let plain = [message.reply.clone(), ByteString::new()];
+        let mut too_large = None;
+        for reply in headers.into_iter().flatten().chain(plain) {
+            match self.fits_once_stored(channel, &reply, message.data.len()) {
+                Ok(()) => return Ok(reply),
+                Err(why) => too_large = Some(why),
+            }
+        }
+        let why = too_large.map(|why| why.to_string()).unwrap_or_default();
+        Err(Rejection::NotStored(why.into()))
     }
 }
 

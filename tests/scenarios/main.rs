@@ -126,6 +126,7 @@ scenarios! {
     messages_are_stored_and_delivered_as_they_came
     messages_published_during_a_read_are_not_passed_over
     messages_that_are_only_hidden_are_waited_for
+    nothing_is_stored_that_nats_would_never_deliver
     numbers_of_subscriptions_are_never_used_again
     only_the_connection_that_was_asked_is_replaced
     pings_answer_for_the_connection_that_is_registered

@@ -8,7 +8,7 @@ use bytestring::ByteString;
 
 use super::arguments::{Arguments, channel_name};
 use super::channel::{deleted_meanwhile, out_of_range};
-use super::message::channel_full;
+use super::message::{channel_full, too_large};
 use super::settle::range;
 use super::{Fact, RequestError, RequestRow, Stage, Step, Underway};
 use crate::core::broker::Broker;
@@ -216,10 +216,11 @@ impl Broker {
         message: &Arc<Message>,
         to: Option<&str>,
     ) -> bool {
-        let (to, target) = match self.target_of(letter, to) {
+        let bytes = message.data.len();
+        let (to, target) = match self.target_of(letter, bytes, to) {
             Ok(target) => target,
-            Err(error) => {
-                self.admin.redrive.leave(error.error);
+            Err(why) => {
+                self.admin.redrive.leave(why);
                 return false;
             }
         };
@@ -237,7 +238,8 @@ impl Broker {
 
     /// As it stands before anything is published.
     fn count_dead_letter(&mut self, letter: &StoredDeadLetter, to: Option<&str>) {
-        let target = self.target_of(letter, to);
+        let bytes = usize::try_from(letter.bytes).unwrap_or(usize::MAX);
+        let target = self.target_of(letter, bytes, to);
         let redrive = &mut self.admin.redrive;
         match target {
             Ok((to, _)) => {
@@ -245,7 +247,7 @@ impl Broker {
                 redrive.bytes += letter.bytes;
                 *redrive.to.entry(to.as_str().into()).or_default() += 1;
             }
-            Err(error) => redrive.leave(error.error),
+            Err(why) => redrive.leave(why),
         }
     }
 
@@ -254,14 +256,17 @@ impl Broker {
     fn target_of(
         &mut self,
         letter: &StoredDeadLetter,
+        bytes: usize,
         to: Option<&str>,
-    ) -> Result<(ChannelName, ChannelId), RequestError> {
+    ) -> Result<(ChannelName, ChannelId), String> {
         let name = to.unwrap_or(&letter.origin);
-        let name = channel_name(name)?;
-        let id = self.find_channel(&name)?;
+        let name = channel_name(name).map_err(|error| error.error)?;
+        let id = self.find_channel(&name).map_err(|error| error.error)?;
         if self.is_full(id) {
-            return Err(channel_full(&name));
+            return Err(channel_full(&name).error);
         }
+        self.fits_once_stored(&name, &letter.reply, bytes)
+            .map_err(|why| too_large(letter.sequence, &name, why))?;
         Ok((name, id))
     }
 

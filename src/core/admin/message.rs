@@ -7,6 +7,7 @@ use super::channel::{deleted_meanwhile, out_of_range};
 use super::settle::range;
 use super::{Fact, RequestError, RequestRow, Stage, Step};
 use crate::core::broker::Broker;
+use crate::core::deliverable::TooLarge;
 use crate::core::ids::{ChannelId, ChannelName, Guid, Sequence};
 use crate::core::load::{LoadQuery, Loaded};
 use crate::core::loads::Purpose;
@@ -17,6 +18,8 @@ const MESSAGES_MAX: u64 = 1000;
 
 /// And so many bytes of them, but for the first.
 const BYTES_MAX: usize = 4 << 20;
+
+const LEAVE_IT_OUT: &str = "Leave it out, or raise max_payload of the NATS servers.";
 
 impl Broker {
     /// Both need to know what is there.
@@ -118,6 +121,16 @@ impl Broker {
         };
         // A mistyped name would make a channel.
         let target = self.find_channel(&to)?;
+        for message in messages {
+            let Message {
+                sequence,
+                reply,
+                data,
+                ..
+            } = &**message;
+            self.fits_once_stored(&to, reply, data.len())
+                .map_err(|why| RequestError::new(too_large(*sequence, &to, why), LEAVE_IT_OUT))?;
+        }
         let mut first = Fact::Nothing;
         let mut last = Fact::Nothing;
         let mut published = 0;
@@ -190,6 +203,11 @@ impl Broker {
         self.commits.delete_messages(id, first, last, settled);
         Ok(Step::Done(facts))
     }
+}
+
+/// What would never be delivered is not published.
+pub(super) fn too_large(sequence: Sequence, to: &ChannelName, why: TooLarge) -> String {
+    format!("message {sequence} is too large for channel {to}: {why}")
 }
 
 /// A policy keeps what is in it, and there is no room beside that.
