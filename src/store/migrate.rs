@@ -221,6 +221,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "what stops others in SQL",
         include_str!("../../migrations/0092_what_stops_others_in_sql.sql"),
     ),
+    (
+        93,
+        "clear rights in SQL",
+        include_str!("../../migrations/0093_clear_rights_in_sql.sql"),
+    ),
 ];
 
 /// What a server of this version works on.

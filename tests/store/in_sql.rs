@@ -11,12 +11,12 @@ async fn text(client: &Client, query: &str) -> String {
     client.query_one_scalar(query, &[]).await.expect(query)
 }
 
-async fn number(client: &Client, query: &str) -> i64 {
+pub(crate) async fn number(client: &Client, query: &str) -> i64 {
     client.query_one_scalar(query, &[]).await.expect(query)
 }
 
 /// SQLSTATE, and what is said with its hint.
-async fn refused(client: &Client, statement: &str) -> (String, String) {
+pub(crate) async fn refused(client: &Client, statement: &str) -> (String, String) {
     let error = client.batch_execute(statement).await.expect_err(statement);
     let error = error.as_db_error().expect(statement);
     let told = format!("{} {}", error.message(), error.hint().unwrap_or_default());

@@ -22,6 +22,7 @@ mod pooler;
 mod random;
 mod rehearsal;
 mod replay;
+mod rights_in_sql;
 mod sessions;
 mod shared;
 mod takeover;
