@@ -8,7 +8,7 @@
 //!
 //! | words | decided in |
 //! |---|---|
-//! | `channel create`, `channel limits`, `channel purge`, `channel delete` | `channel` |
+//! | `channel create`, `channel purge`, `channel delete`; `channel limits` | `channel`; `limits` |
 //! | `message republish`, `message delete` | `message` |
 //! | `dlq redrive` | `dead_letters` |
 //! | `durable seek`, `pause`, `resume`, `ack`, `skip`, `remove` | `durable`, `settle` |
@@ -19,6 +19,7 @@ mod channel;
 mod client;
 mod dead_letters;
 mod durable;
+mod limits;
 mod message;
 mod settle;
 
@@ -380,11 +381,13 @@ impl Broker {
                     return Ok(Step::Wait(Stage::Since(committed)));
                 };
                 let first = self.first_found(&asked, first, hole, committed);
-                if &*row.verb == "channel purge" {
-                    let through = first.map_or(committed, Sequence::previous);
-                    self.purge_through(row, asked.channel, through)
-                } else {
-                    self.seek_since(row, &mut arguments, asked.channel, first)
+                let before = first.map_or(committed, Sequence::previous);
+                match &*row.verb {
+                    "channel purge" => self.purge_through(row, asked.channel, before),
+                    "channel limits" => {
+                        self.limits_since(row, &mut arguments, asked.channel, before)
+                    }
+                    _ => self.seek_since(row, &mut arguments, asked.channel, first),
                 }
             }
             Stage::Purge(channel) => self.look_at_purge(row, channel),

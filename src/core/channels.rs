@@ -115,6 +115,11 @@ impl Channel {
         all.saturating_sub(self.gone.count_within(first, last))
     }
 
+    /// Whether it holds this one, as far as that is known.
+    pub(super) fn holds(&self, sequence: Sequence) -> bool {
+        sequence >= self.row.first_sequence && !self.gone.contains(sequence)
+    }
+
     /// Online members that are delivered to this inbox.
     pub(super) fn at_inbox<'a>(
         &'a self,

@@ -108,8 +108,19 @@ impl Broker {
         &mut self,
         name: &ChannelName,
     ) -> Result<ChannelId, Rejection> {
+        match self.find_or_may_create(name)? {
+            Some(id) => Ok(id),
+            None => Ok(self.make_channel(name)),
+        }
+    }
+
+    /// `None`: there is none, and it may be created.
+    pub(super) fn find_or_may_create(
+        &self,
+        name: &ChannelName,
+    ) -> Result<Option<ChannelId>, Rejection> {
         if let Some(id) = self.channels.find(name.as_str()) {
-            return Ok(id);
+            return Ok(Some(id));
         }
         if let Some(existing) = self.channels.find_folded(name) {
             return Err(Rejection::CaseClash {
@@ -125,6 +136,10 @@ impl Broker {
         {
             return Err(Rejection::TooManyChannels);
         }
+        Ok(None)
+    }
+
+    fn make_channel(&mut self, name: &ChannelName) -> ChannelId {
         self.counters.channel += 1;
         self.commits.put_counters(self.counters);
         let id = ChannelId(self.counters.channel);
@@ -140,7 +155,7 @@ impl Broker {
         };
         self.insert_channel(id, row);
         self.notices.push_back(Notice::ChannelCreated(name.clone()));
-        Ok(id)
+        id
     }
 
     pub(super) fn insert_channel(&mut self, id: ChannelId, row: ChannelRow) {

@@ -28,6 +28,13 @@ pub(super) struct Purge {
     pub(super) settled: Sequence,
 }
 
+/// Messages that would be stored, where it is only asked what would be.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Added {
+    pub(super) messages: u64,
+    pub(super) bytes: u64,
+}
+
 impl Purge {
     pub(super) fn new(row: ChannelRow, settled: Sequence) -> Self {
         let settled = settled.max(guid_window::bound(row.last_sequence));
@@ -127,16 +134,30 @@ impl Broker {
 
     /// True where a policy keeps what is there, and there is no room beside it.
     pub(super) fn is_full(&mut self, id: ChannelId) -> bool {
+        self.is_full_beside(id, Added::default())
+    }
+
+    /// The same once so much more is stored.
+    pub(super) fn is_full_beside(&mut self, id: ChannelId, added: Added) -> bool {
         let Some(channel) = self.channels.get(id) else {
             return false;
         };
         let (full, limits, row) = (channel.full, channel.limits, &channel.row);
-        if full == Full::default() || row.message_count == 0 {
+        let (messages, bytes) = (
+            row.message_count + added.messages,
+            row.byte_count + added.bytes,
+        );
+        if full == Full::default() || messages == 0 {
             return false;
         }
-        let is_at_limit = limits.messages.is_some_and(|max| row.message_count >= max)
-            || limits.bytes.is_some_and(|max| row.byte_count >= max);
-        let first = row.first_sequence;
+        let is_at_limit = limits.messages.is_some_and(|max| messages >= max)
+            || limits.bytes.is_some_and(|max| bytes >= max);
+        // What was acked makes room for what is added, one for one.
+        let over = limits
+            .messages
+            .map_or(0, |max| messages.saturating_sub(max))
+            .min(added.messages);
+        let first = Sequence(row.first_sequence.0 + over);
         is_at_limit && (!full.keeps_unacked || self.is_wanted(id, first))
     }
 

@@ -43,6 +43,7 @@ scenarios! {
     a_closed_durable_resumes_after_the_last_acked_message
     a_connect_sent_again_by_the_same_connection_is_answered_again
     a_dead_letter_does_not_go_round_for_ever
+    a_dry_run_is_refused_like_the_run_itself
     a_durable_group_whose_members_died_goes_on_at_once
     a_durable_queue_group_keeps_its_position_when_it_is_empty
     a_durable_resumed_before_its_answer_gets_nothing_before_the_new_answer
@@ -65,6 +66,7 @@ scenarios! {
     a_message_that_nats_does_not_deliver_is_passed_over
     a_paused_durable_gets_nothing_until_it_is_resumed
     a_policy_for_others_does_not_let_a_paused_subscription_go_on
+    a_preview_of_limits_says_what_they_would_drop
     a_probe_that_ends_each_connection_is_given_up
     a_publish_is_acked_only_after_its_commit
     a_purge_drops_the_oldest_messages_and_keeps_the_others
@@ -153,6 +155,7 @@ scenarios! {
     what_is_worked_on_at_a_takeover_is_no_dead_letter_before_its_last_wait
     what_waits_for_a_connect_in_vain_is_refused_after_a_second_and_then_at_once
     what_was_acked_before_a_durable_was_moved_back_is_delivered_again_after_a_takeover
+    what_was_purged_is_not_counted_by_a_skip
 }
 
 #[test]

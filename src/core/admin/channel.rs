@@ -1,9 +1,9 @@
 //! Channels: made, limited, emptied and deleted.
 
 use super::arguments::{Arguments, one_of, unknown};
-use super::{Fact, Facts, RequestError, RequestRow, Stage, Step, Underway};
+use super::limits::{changes, limit_facts};
+use super::{Facts, RequestError, RequestRow, Stage, Step, Underway};
 use crate::core::broker::Broker;
-use crate::core::channel_limits::{ChannelLimits, Overrides};
 use crate::core::channels::{Channel, Emptying};
 use crate::core::group::Group;
 use crate::core::ids::{ChannelId, ChannelName, PositionId, Sequence, SubscriptionId};
@@ -13,7 +13,6 @@ use crate::core::notice::Notice;
 use crate::core::rejection::Rejection;
 use crate::core::request::Durables;
 use crate::core::time::Timestamp;
-use std::time::Duration;
 
 /// Subscriptions that are closed in one step.
 const CLOSED_PER_STEP: usize = 256;
@@ -47,7 +46,10 @@ impl Broker {
         let own = changes(given)?;
         given.finish()?;
         self.ensure_served(&name)?;
-        let is_new = self.channels.find(name.as_str()).is_none();
+        let found = self.find_or_may_create(&name);
+        let is_new = found
+            .map_err(|rejection| not_created(&name, &rejection))?
+            .is_none();
         let before = self.set_limits.get(&name).copied().unwrap_or_default();
         let configured = self.settings.limits.of(&name);
         if !is_new && own.or(before).over(configured) != before.over(configured) {
@@ -58,7 +60,9 @@ impl Broker {
             ));
         }
         if is_new && row.dry_run {
-            let facts = vec![("channel", name.as_str().into()), ("created", true.into())];
+            let own = own.or(before);
+            let mut facts = limit_facts(&name, own, own.over(configured));
+            facts.insert(1, ("created", true.into()));
             return Ok(Step::Done(facts));
         }
         let id = match self.find_or_create_channel(&name) {
@@ -68,58 +72,6 @@ impl Broker {
         let mut facts = self.limit_channel(id, own, false, row.dry_run);
         facts.insert(1, ("created", is_new.into()));
         Ok(Step::Done(facts))
-    }
-
-    pub(super) fn change_limits(
-        &mut self,
-        row: &RequestRow,
-        given: &mut Arguments<'_>,
-    ) -> Result<Step, RequestError> {
-        let name = given.channel()?;
-        let reset = given.flag("reset")?;
-        let own = changes(given)?;
-        given.finish()?;
-        let id = self.find_channel(&name)?;
-        Ok(Step::Done(self.limit_channel(id, own, reset, row.dry_run)))
-    }
-
-    /// Says which limits hold then, and where each comes from.
-    fn limit_channel(
-        &mut self,
-        id: ChannelId,
-        changes: Overrides,
-        reset: bool,
-        dry_run: bool,
-    ) -> Facts {
-        let Some(channel) = self.channels.get(id) else {
-            return Facts::new();
-        };
-        let name = channel.row.name.clone();
-        let before = self.set_limits.get(&name).copied().unwrap_or_default();
-        let own = changes.or(if reset { Overrides::default() } else { before });
-        let limits = own.over(self.settings.limits.of(&name));
-        if own != before && !dry_run {
-            let is_set = own != Overrides::default();
-            if is_set {
-                self.set_limits.insert(name.clone(), own);
-            } else {
-                self.set_limits.remove(&name);
-            }
-            self.commits.put_limits(name.clone(), is_set.then_some(own));
-            if let Some(channel) = self.channels.get_mut(id) {
-                channel.limits = limits;
-            }
-            self.enforce_limits(id);
-            self.check_inactivity(id);
-        }
-        limit_facts(&name, own, limits)
-    }
-
-    /// The limits that hold for a channel: what operators have set in the tables takes precedence over the configuration.
-    pub(in crate::core) fn limits_of(&self, name: &ChannelName) -> ChannelLimits {
-        let configured = self.settings.limits.of(name);
-        let own = self.set_limits.get(name);
-        own.map_or(configured, |own| own.over(configured))
     }
 
     pub(super) fn begin_purge(
@@ -255,11 +207,6 @@ impl Broker {
             .filter_map(|position| self.groups.get(position))
             .map(Group::subscriptions)
             .sum();
-        if row.dry_run {
-            let mut facts = deletion(channel);
-            facts.push(("subscriptions", subscriptions.into()));
-            return Ok(Step::Done(facts));
-        }
         if subscriptions > 0 && !force {
             let some = if subscriptions == 1 {
                 "a subscription"
@@ -270,6 +217,11 @@ impl Broker {
                 format!("channel {name} has {some} ({subscriptions})"),
                 "Close and remove them first, or force it: they end then, durables included.",
             ));
+        }
+        if row.dry_run {
+            let mut facts = deletion(channel);
+            facts.push(("subscriptions", subscriptions.into()));
+            return Ok(Step::Done(facts));
         }
         self.go_on_deleting(row, id)
     }
@@ -351,43 +303,4 @@ fn not_created(name: &ChannelName, rejection: &Rejection) -> RequestError {
         format!("channel {name} was not created: the maximum number of channels is reached"),
         "Raise --max-channels, or delete channels.",
     )
-}
-
-/// What is to be set; 0 is unlimited.
-fn changes(given: &mut Arguments<'_>) -> Result<Overrides, RequestError> {
-    let limit = |number: Option<u64>| number.map(|number| (number > 0).then_some(number));
-    let time = |number: Option<u64>| limit(number).map(|time| time.map(Duration::from_nanos));
-    let subscriptions = limit(given.number("max_subscriptions")?);
-    Ok(Overrides {
-        subscriptions: subscriptions
-            .map(|max| max.map(|max| usize::try_from(max).unwrap_or(usize::MAX))),
-        messages: limit(given.number("max_msgs")?),
-        bytes: limit(given.number("max_bytes")?),
-        age: time(given.number("max_age")?),
-        inactivity: time(given.number("max_inactivity")?),
-    })
-}
-
-fn limit_facts(name: &ChannelName, own: Overrides, limits: ChannelLimits) -> Facts {
-    let from = |is_set: bool| Fact::from(if is_set { "table" } else { "configuration" });
-    let number = |limit: Option<u64>| limit.map_or("unlimited".into(), Fact::from);
-    let time = |limit: Option<Duration>| {
-        limit.map_or("unlimited".into(), |limit| Fact::Text(format!("{limit:?}")))
-    };
-    vec![
-        ("channel", name.as_str().into()),
-        (
-            "max_subscriptions",
-            number(limits.subscriptions.map(|it| it as u64)),
-        ),
-        ("max_subscriptions_from", from(own.subscriptions.is_some())),
-        ("max_msgs", number(limits.messages)),
-        ("max_msgs_from", from(own.messages.is_some())),
-        ("max_bytes", number(limits.bytes)),
-        ("max_bytes_from", from(own.bytes.is_some())),
-        ("max_age", time(limits.age)),
-        ("max_age_from", from(own.age.is_some())),
-        ("max_inactivity", time(limits.inactivity)),
-        ("max_inactivity_from", from(own.inactivity.is_some())),
-    ]
 }

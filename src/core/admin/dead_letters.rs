@@ -15,8 +15,9 @@ use crate::core::broker::Broker;
 use crate::core::ids::{ChannelId, ChannelName, Guid, Sequence};
 use crate::core::load::{LoadQuery, Loaded};
 use crate::core::loads::Purpose;
-use crate::core::message::Message;
+use crate::core::message::{Message, encoded_size};
 use crate::core::policy::StoredDeadLetter;
+use crate::core::retention::Added;
 
 /// Dead letters of one step.
 const DEAD_LETTERS_PER_STEP: usize = 256;
@@ -40,8 +41,8 @@ pub(super) struct Redrive {
     /// What would be published.
     messages: u64,
     bytes: u64,
-    /// Where to, and how many.
-    to: BTreeMap<ByteString, u64>,
+    /// Where to.
+    to: BTreeMap<ByteString, Added>,
     /// What cannot be published now, and the first reason why.
     left: u64,
     why_left: Option<String>,
@@ -81,10 +82,13 @@ impl Broker {
         let channel = self.channels.get(id).ok_or_else(deleted_meanwhile)?;
         let begun = row.taken.and_then(|taken| taken.through);
         let last = begun.unwrap_or(channel.committed);
-        if let Some((_, through)) = bounds
-            && through > last
-        {
-            return Err(out_of_range(channel, through));
+        if let Some((first, through)) = bounds {
+            // What limits have dropped since is no mistake of whoever asks for more.
+            for sequence in [first, through] {
+                if sequence == Sequence::ZERO || sequence > last {
+                    return Err(out_of_range(channel, sequence));
+                }
+            }
         }
         if begun.is_none() && !row.dry_run {
             // What becomes a dead letter from here on is not asked for.
@@ -236,16 +240,25 @@ impl Broker {
         true
     }
 
-    /// As it stands before anything is published.
+    /// What would become of it, after those before it.
     fn count_dead_letter(&mut self, letter: &StoredDeadLetter, to: Option<&str>) {
         let bytes = usize::try_from(letter.bytes).unwrap_or(usize::MAX);
         let target = self.target_of(letter, bytes, to);
+        let now = self.now.wall;
         let redrive = &mut self.admin.redrive;
         match target {
-            Ok((to, _)) => {
+            Ok((to, id)) => {
+                let last = self
+                    .channels
+                    .get(id)
+                    .map(|channel| channel.row.last_sequence);
+                let (to, reply) = (to.as_str(), letter.reply.len());
+                let size = encoded_size(last.unwrap_or_default(), now, to.len(), reply, bytes);
                 redrive.messages += 1;
                 redrive.bytes += letter.bytes;
-                *redrive.to.entry(to.as_str().into()).or_default() += 1;
+                let added = redrive.to.entry(to.into()).or_default();
+                added.messages += 1;
+                added.bytes += size;
             }
             Err(why) => redrive.leave(why),
         }
@@ -262,7 +275,9 @@ impl Broker {
         let name = to.unwrap_or(&letter.origin);
         let name = channel_name(name).map_err(|error| error.error)?;
         let id = self.find_channel(&name).map_err(|error| error.error)?;
-        if self.is_full(id) {
+        // Of what is only counted nothing is stored.
+        let added = self.admin.redrive.to.get(name.as_str()).copied();
+        if self.is_full_beside(id, added.unwrap_or_default()) {
             return Err(channel_full(&name).error);
         }
         self.fits_once_stored(&name, &letter.reply, bytes)
@@ -329,9 +344,9 @@ fn bounds(given: &mut Arguments<'_>) -> Result<Bounds, RequestError> {
 }
 
 /// `orders (3), billing (2)`
-fn named(to: &BTreeMap<ByteString, u64>) -> Fact {
+fn named(to: &BTreeMap<ByteString, Added>) -> Fact {
     let named = to.iter().take(NAMED_MAX);
-    let named = named.map(|(name, count)| format!("{name} ({count})"));
+    let named = named.map(|(name, added)| format!("{name} ({})", added.messages));
     let mut named = named.collect::<Vec<_>>().join(", ");
     if to.len() > NAMED_MAX {
         named = format!("{named} and {} more", to.len() - NAMED_MAX);

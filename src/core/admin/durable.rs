@@ -151,8 +151,9 @@ impl Broker {
         let mut facts = describe(group);
         let next_before = group.last_sent.next();
         let first_unacked = group.in_flight.keys().next().copied();
-        let passed_over = group.in_flight.range(..next).count() as u64
-            + channel.count(next_before, next.previous());
+        let in_flight = group.in_flight.range(..next);
+        let in_flight = in_flight.filter(|(sequence, _)| channel.holds(**sequence));
+        let passed_over = in_flight.count() as u64 + channel.count(next_before, next.previous());
         facts.extend([
             ("from_sequence", next_before.into()),
             ("passed_over", passed_over.into()),
@@ -250,7 +251,7 @@ impl Broker {
         given.finish()?;
         let group = self.groups.get(&position).ok_or_else(ended_meanwhile)?;
         let members = online_members(position, group).count();
-        if !row.dry_run && members > 0 && !force {
+        if members > 0 && !force {
             return Err(RequestError::new(
                 format!("{members} of its members are connected"),
                 "Close them first, or force it: their subscriptions end then.",

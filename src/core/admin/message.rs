@@ -12,6 +12,7 @@ use crate::core::ids::{ChannelId, ChannelName, Guid, Sequence};
 use crate::core::load::{LoadQuery, Loaded};
 use crate::core::loads::Purpose;
 use crate::core::message::Message;
+use crate::core::retention::Added;
 
 /// The most messages that one request may name: they are read at once.
 const MESSAGES_MAX: u64 = 1000;
@@ -134,8 +135,9 @@ impl Broker {
         let mut first = Fact::Nothing;
         let mut last = Fact::Nothing;
         let mut published = 0;
+        let mut added = Added::default();
         for message in messages {
-            if self.is_full(target) {
+            if self.is_full_beside(target, added) {
                 if published == 0 {
                     return Err(channel_full(&to));
                 }
@@ -143,6 +145,8 @@ impl Broker {
             }
             published += 1;
             if row.dry_run {
+                added.messages += 1;
+                added.bytes += message.size(&to);
                 continue;
             }
             let guid = format!("republished-{}-{}", row.id.0, message.sequence);
@@ -160,8 +164,8 @@ impl Broker {
             if first == Fact::Nothing {
                 first = last.clone();
             }
+            self.enforce_limits(target);
         }
-        self.enforce_limits(target);
         Ok(Step::Done(vec![
             ("channel", from.as_str().into()),
             ("to_channel", to.as_str().into()),

@@ -78,7 +78,9 @@ impl Broker {
             ));
         }
         if row.dry_run {
-            let in_flight = group.in_flight.range(first..=last).count() as u64;
+            let in_flight = group.in_flight.range(first..=last);
+            let in_flight = in_flight.filter(|(sequence, _)| channel.holds(**sequence));
+            let in_flight = in_flight.count() as u64;
             let unsent = channel.count(first.max(next), last);
             let mut facts = describe(group);
             facts.extend(skipped(first, last, in_flight + unsent));
@@ -96,16 +98,22 @@ impl Broker {
     ) -> Result<Step, RequestError> {
         let (first, last) = range(given)?;
         let position = found.position;
+        let channel = self
+            .channels
+            .get(found.channel)
+            .ok_or_else(deleted_meanwhile)?;
         let group = self.groups.get(&position).ok_or_else(ended_meanwhile)?;
         let in_flight = group.in_flight.range(from..=last.max(from));
         let step: Vec<Sequence> = in_flight
             .map(|(&sequence, _)| sequence)
             .take(SETTLED_PER_STEP)
             .collect();
+        // Those that are gone are settled, too, and nobody misses them.
+        let held = step.iter().filter(|sequence| channel.holds(**sequence));
+        let mut settled = held.count() as u64;
         for &sequence in &step {
             self.settle(position, sequence);
         }
-        let mut settled = step.len() as u64;
         let is_over = step.len() < SETTLED_PER_STEP;
         if is_over {
             settled += self.pass_over(*found, first, last)?;
@@ -145,8 +153,7 @@ impl Broker {
         let early = group.early_acks();
         let mut before = next;
         while before < first {
-            let is_there = before >= channel.row.first_sequence && !channel.gone.contains(before);
-            if is_there {
+            if channel.holds(before) {
                 group.send_later(before, self.now.monotonic);
                 self.usage.in_flight += 1;
             } else {

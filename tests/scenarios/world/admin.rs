@@ -52,6 +52,7 @@ impl World {
             "force",
             "max_msgs",
             "max_age",
+            "max_bytes",
             "reset",
             "to_channel",
             "x",
