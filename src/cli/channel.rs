@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::failure::Failure;
+use super::moment::Moment;
 use super::request::{self, Impact, RequestFlags};
 use super::show;
 
@@ -96,9 +97,10 @@ struct Purged {
     #[arg(long, value_name = "SEQUENCE")]
     before: Option<u64>,
 
-    /// Drop messages published before this time: 2026-11-29T14:00:00Z, or how long ago: 2h, 7 days
+    /// Drop messages published before this time: 2026-11-29T14:00:00Z (without a zone it is local), 14:00, or how long ago: 1h30m,
+    /// 7 days
     #[arg(long, value_name = "TIME")]
-    before_time: Option<String>,
+    before_time: Option<Moment>,
 
     /// Drop all but the last N messages
     #[arg(long, value_name = "N")]

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::failure::Failure;
+use super::moment::Moment;
 use super::request::{self, Impact, RequestFlags, WhichDurable, WhichMessages};
 use super::show;
 
@@ -53,9 +54,9 @@ struct SeekTarget {
     #[arg(long, value_name = "N")]
     sequence: Option<u64>,
 
-    /// The first message of this time is: 2026-11-29T14:00:00Z, or of so long ago: 90 min, 2h
+    /// The first message of this time is: 2026-11-29T14:00:00Z (without a zone it is local), 14:00, or of so long ago: 90 min, 1h30m
     #[arg(long, value_name = "TIME")]
-    time: Option<String>,
+    time: Option<Moment>,
 }
 
 #[derive(Args, Debug)]

@@ -1,4 +1,5 @@
-//! Moments as people name them: `90s`, `1d`, `14:00`, `2026-11-29`, `2026-11-29T14:00:00Z`.
+//! Moments as people name them: `90s`, `1h30m`, `7 days`, `14:00`, `2026-11-29`, `2026-11-29T14:00:00Z`. Every command that takes one
+//! reads it here, so that a time without a zone is local in all of them.
 
 use std::str::FromStr;
 
@@ -6,8 +7,7 @@ use anyhow::anyhow;
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan as _, Zoned};
-
-use crate::config::duration::GoDuration;
+use serde::{Serialize, Serializer};
 
 /// A point in time, to the nanosecond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,14 +30,22 @@ impl Moment {
     }
 }
 
+/// As requests carry it to the active: Postgres keeps microseconds.
+impl Serialize for Moment {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let micros = Timestamp::from_microsecond(self.0.as_microsecond());
+        serializer.collect_str(&micros.unwrap_or(self.0))
+    }
+}
+
 impl FromStr for Moment {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> anyhow::Result<Self> {
         parse(text.trim(), &Zoned::now()).map(Self).ok_or_else(|| {
             anyhow!(
-                "{text:?} is no time; write how long ago it was (90s, 2h30m, 1d, 2w), a time of this day (14:00), or a date \
-                 and time (2026-11-29T14:00:00Z; without a zone it is local)"
+                "{text:?} is no time; write how long ago it was (90s, 90 min, 1h30m, 7 days, 2w), a time of this day (14:00), or a \
+                 date and time (2026-11-29T14:00:00Z; without a zone it is local)"
             )
         })
     }
@@ -71,22 +79,41 @@ fn local(time: DateTime, zone: TimeZone) -> Option<Timestamp> {
     Some(time.to_zoned(zone).ok()?.timestamp())
 }
 
-/// As durations of Go, and whole days and weeks.
+/// Numbers with their units, one after the other, with spaces or without: `90 min`, `1h30m`, `1 day 12 hours`.
 fn ago(text: &str) -> Option<SignedDuration> {
-    let text = text.strip_suffix("ago").map_or(text, str::trim_end);
-    let units = [('d', 24), ('w', 7 * 24)];
-    for (unit, hours) in units {
-        if let Some(count) = text.strip_suffix(unit) {
-            let count: i64 = count.trim_end().parse().ok().filter(|count| *count >= 0)?;
-            return SignedDuration::from_hours(1)
-                .checked_mul(i32::try_from(count.checked_mul(hours)?).ok()?);
-        }
+    let mut rest = text.strip_suffix("ago").unwrap_or(text).trim_end();
+    if rest == "0" {
+        return Some(SignedDuration::ZERO);
     }
-    let duration: GoDuration = text.parse().ok()?;
-    if duration.is_negative() {
+    if rest.is_empty() {
         return None;
     }
-    SignedDuration::try_from(duration.to_std()).ok()
+    let mut seconds = 0.0;
+    while !rest.is_empty() {
+        let is_number = |c: char| c.is_ascii_digit() || c == '.';
+        let (number, tail) = rest.split_at(rest.find(|c| !is_number(c))?);
+        let tail = tail.trim_start();
+        let unit_end = tail.find(|c: char| !c.is_alphabetic());
+        let (unit, tail) = tail.split_at(unit_end.unwrap_or(tail.len()));
+        let number: f64 = number.parse().ok()?;
+        seconds += number * unit_seconds(unit)?;
+        rest = tail.trim_start();
+    }
+    SignedDuration::try_from_secs_f64(seconds).ok()
+}
+
+fn unit_seconds(unit: &str) -> Option<f64> {
+    Some(match unit {
+        "ns" => 1e-9,
+        "us" | "µs" => 1e-6,
+        "ms" => 1e-3,
+        "s" | "sec" | "secs" | "second" | "seconds" => 1.0,
+        "m" | "min" | "mins" | "minute" | "minutes" => 60.0,
+        "h" | "hr" | "hrs" | "hour" | "hours" => 3600.0,
+        "d" | "day" | "days" => 86400.0,
+        "w" | "week" | "weeks" => 7.0 * 86400.0,
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -101,6 +128,13 @@ mod tests {
             ("2h30m", "2026-11-29T08:30:00Z"),
             ("1d", "2026-11-28T11:00:00Z"),
             ("2w ago", "2026-11-15T11:00:00Z"),
+            ("90 min", "2026-11-29T09:30:00Z"),
+            ("7 days", "2026-11-22T11:00:00Z"),
+            ("7 days ago", "2026-11-22T11:00:00Z"),
+            ("1h30m", "2026-11-29T09:30:00Z"),
+            ("1 day 12 hours", "2026-11-27T23:00:00Z"),
+            ("1.5d", "2026-11-27T23:00:00Z"),
+            ("250ms", "2026-11-29T10:59:59.75Z"),
             ("0", "2026-11-29T11:00:00Z"),
             ("11:00", "2026-11-29T10:00:00Z"),
             // It has not been yet: yesterday's.
@@ -129,7 +163,12 @@ mod tests {
             "-1h",
             "-1d",
             "25:00",
-            "1.5d",
+            "1.5.2d",
+            "7",
+            "7 fortnights",
+            "min",
+            "ago",
+            "1h 30",
             "2026-13-01",
             "99999999999999d",
             "d",
@@ -137,5 +176,12 @@ mod tests {
             let refusal = text.parse::<Moment>().unwrap_err().to_string();
             assert!(refusal.contains("14:00"), "{text}: {refusal}");
         }
+    }
+
+    #[test]
+    fn a_request_carries_the_moment_that_was_meant_when_the_command_was_given() {
+        let moment: Moment = "2026-11-29T10:30:00.123456789+02:00".parse().unwrap();
+        let carried = serde_json::to_value(moment).unwrap();
+        assert_eq!(carried, "2026-11-29T08:30:00.123456Z");
     }
 }
