@@ -214,6 +214,8 @@ struct Lines {
     number: u64,
     /// The last sequence of each channel and its time.
     last: BTreeMap<String, (i64, i64)>,
+    /// Channels by their names without case.
+    folded: BTreeMap<String, String>,
     /// Read, and not part of the page before.
     kept: Option<Row>,
     /// Something in the file cannot be.
@@ -243,6 +245,7 @@ impl Lines {
             name,
             number: 0,
             last: BTreeMap::new(),
+            folded: BTreeMap::new(),
             kept: None,
             is_wrong: false,
         }
@@ -300,12 +303,20 @@ impl Lines {
         }
     }
 
-    fn checked(&self, line: &str) -> anyhow::Result<Row> {
+    fn checked(&mut self, line: &str) -> anyhow::Result<Row> {
         let wrong = |error: serde_json::Error| anyhow!(payload::describe(&error));
         let payload = payload::of_line(line.as_bytes()).map_err(wrong)?;
         let read: Published = serde_json::from_str(line).map_err(wrong)?;
-        if ChannelName::parse(read.channel.as_str().into()).is_none() {
+        let Some(channel) = ChannelName::parse(read.channel.as_str().into()) else {
             bail!("{:?} is no channel name", read.channel);
+        };
+        let folded = self.folded.entry(channel.folded());
+        let other = folded.or_insert_with(|| read.channel.clone());
+        if *other != read.channel {
+            bail!(
+                "channel {:?} differs from channel {other:?} only in the case of letters",
+                read.channel
+            );
         }
         if ClientId::parse(read.client_id.as_str().into()).is_none() {
             bail!("{:?} is no client ID", read.client_id);
@@ -381,6 +392,10 @@ mod tests {
             (line("a", 4, 9), "line 6 of f: message 4 comes after 4"),
             (line("a", 5, 1), "times must not decrease"),
             (line("a b..c", 1, 1), "is no channel name"),
+            (
+                line("B", 1, 1),
+                "line 6 of f: channel \"B\" differs from channel \"b\" only in the case",
+            ),
             (line("c", 0, 1), "sequences begin with 1"),
             (
                 line("c", i64::MAX, 1),

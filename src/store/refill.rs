@@ -50,6 +50,8 @@ const ENCRYPTS: &str = "SELECT count(*) FROM encryption_status WHERE key_number 
 
 const FIND: &str = "SELECT channel_id, message_count, last_sequence FROM channels WHERE name = $1 AND NOT deleting";
 
+const NAMES: &str = "SELECT name FROM channels WHERE NOT deleting";
+
 const NEXT_ID: &str =
     "UPDATE server_info SET last_channel_id = last_channel_id + 1 RETURNING last_channel_id";
 
@@ -133,12 +135,29 @@ async fn fill<E: fmt::Display>(
             "the servers encrypt, and what is imported like this would stand there in plain; use --republish",
         ));
     }
+    // Servers create none whose name differs in case only. How they compare names, Postgres does not know.
+    let names: Vec<String> = sqlx::query_scalar(NAMES)
+        .fetch_all(&mut *connection)
+        .await?;
+    let mut folded: BTreeMap<String, String> = names
+        .into_iter()
+        .map(|name| (name.to_lowercase(), name))
+        .collect();
     let mut filled: BTreeMap<String, Refilled> = BTreeMap::new();
     while let Some(page) = next().map_err(|why| refused(&format!("{why:#}")))? {
         let (Some(first), Some(last)) = (page.first(), page.last()) else {
             continue;
         };
         if !filled.contains_key(&first.channel) {
+            let existing = folded
+                .entry(first.channel.to_lowercase())
+                .or_insert_with(|| first.channel.clone());
+            if *existing != first.channel {
+                return Err(refused(&format!(
+                    "channel {:?} differs from channel {existing:?} only in the case of letters",
+                    first.channel
+                )));
+            }
             let found: Option<(i64, i64, i64)> = sqlx::query_as(FIND)
                 .bind(&first.channel)
                 .fetch_optional(&mut *connection)

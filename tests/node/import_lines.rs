@@ -101,4 +101,15 @@ async fn a_dry_run_of_lines_checks_all_of_them_and_writes_and_publishes_nothing(
     let again = dry(&good, &database).await;
     assert_eq!(code(&again), Some(1), "{}", stdout(&again));
     assert!(stderr(&again).contains("channel \"a\" is not empty"));
+
+    // No server creates such a channel.
+    let clash = write("clash", &line("A", 1));
+    for more in [&["--dry-run"][..], &[]] {
+        let command = [&["import", "--ndjson", &clash], &database[..], more].concat();
+        let refused = stanby(&command).await;
+        assert_eq!(code(&refused), Some(1), "{}", stdout(&refused));
+        let told = stderr(&refused);
+        let named = "channel \"A\" differs from channel \"a\" only in the case of letters";
+        assert!(told.contains(named), "{told}");
+    }
 }
