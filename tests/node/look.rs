@@ -104,6 +104,30 @@ async fn channels_durables_and_clients_are_listed_and_shown_with_one_meaning_of_
             assert!(line.chars().count() <= 80, "{command:?}: {line}");
         }
     }
+    for (more, told) in [
+        (
+            ["--from", "71"],
+            "nothing found; channel \"orders\" holds 1 to 70",
+        ),
+        (["--text", "no such text"], "nothing found; channel"),
+    ] {
+        let find = [
+            "message",
+            "find",
+            "orders",
+            "--database-url",
+            &group.database_url,
+        ];
+        let command = [&find[..], &more].concat();
+        let output = stanby(&command).await;
+        assert_eq!(code(&output), Some(0));
+        assert_eq!(stdout(&output), "", "{command:?}");
+        assert!(
+            stderr(&output).contains(told),
+            "{command:?}: {}",
+            stderr(&output)
+        );
+    }
     drop(server);
     assert_eq!(
         json(&group, &["channel", "list"]).await[0]["messages"],
@@ -151,6 +175,21 @@ async fn queue_groups_without_a_durable_name_are_listed_and_shown() {
     assert!(told.contains("did you mean \"workers\""), "{told}");
     let (usage, told) = refused(&group, &["durable", "show", "orders"]).await;
     assert_eq!(usage, Some(2), "{told}");
+    // As the commands that change something name it.
+    let durable = worker.subscribe("orders", "workers", "d").await.unwrap();
+    wait_until(LIMIT, async || {
+        let both = json(&group, &show).await;
+        match both.as_array().unwrap().len() {
+            2 => Ok(()),
+            _ => Err(both.to_string()),
+        }
+    })
+    .await;
+    let unnamed = [&["durable", "show", "orders", ""], &show[3..]].concat();
+    let shown = json(&group, &unnamed).await;
+    assert_eq!(shown.as_array().unwrap().len(), 1, "{shown}");
+    assert_eq!(shown[0]["durable"], "");
+    drop(durable);
 }
 
 #[tokio::test]
@@ -176,6 +215,16 @@ async fn names_that_nobody_knows_are_answered_with_the_nearest_ones_and_2() {
         (&["message", "get", "order", "1"], "did you mean \"orders\""),
         (&["message", "get", "orders", "71"], "it holds 1 to 70"),
         (&["message", "find", "oders"], "did you mean \"orders\""),
+        (
+            &["message", "find", "orders", "--from", "9", "--to", "8"],
+            "--from (9) comes after --to (8)",
+        ),
+        (
+            &[
+                "message", "find", "orders", "--since", "1h", "--until", "2h",
+            ],
+            "--since is not before --until",
+        ),
         (
             &["explain", "takeover", "99"],
             "those from 1 to 1 are known",

@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::look::{LookFlags, find_channel};
-use super::{Column, Grid, bytes, duration, or_dash, shown, width};
+use super::{Column, Grid, bytes, duration, facts, or_dash, shown, width};
 use crate::amounts::until;
 use crate::cli::failure::Failure;
 use crate::cli::status::read_failure;
@@ -164,7 +164,7 @@ fn text(shown_channel: &Shown) -> String {
             shown(&details.policy)
         ));
     }
-    let mut parts = vec![lines.join("\n")];
+    let mut parts = vec![facts(&lines)];
     if !publishers.is_empty() {
         let columns = [
             Column::text("PUBLISHER"),

@@ -88,11 +88,48 @@ fn table(letters: &[DeadLetter]) -> String {
                 letter.origin_sequence
             ),
             letter.deliveries.to_string(),
-            letter.dead_since.clone(),
-            or_dash(letter.redriven_at.as_deref()),
+            minute(&letter.dead_since).to_owned(),
+            or_dash(letter.redriven_at.as_deref().map(minute)),
             shown(&of.join("/")),
             shown(&letter.reason),
         ]
     });
     Grid::new(columns, rows).text(width())
+}
+
+/// As much of a time as a table has room for twice.
+fn minute(at: &str) -> &str {
+    at.get(.."2026-11-29T14:00".len()).unwrap_or(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use unicode_width::UnicodeWidthStr as _;
+
+    use super::*;
+
+    #[test]
+    fn a_list_of_dead_letters_has_80_columns_whatever_they_are_called() {
+        let letter = DeadLetter {
+            channel: "orders-that-nobody-can-read".to_owned(),
+            sequence: 123_456_789,
+            origin_channel: "orders.of.the.north".to_owned(),
+            origin_sequence: 987_654_321,
+            durable: Some("billing".to_owned()),
+            queue_group: Some("workers-of-the-north".to_owned()),
+            deliveries: 12,
+            reason: "the customer is not known".to_owned(),
+            dead_since: "2026-11-29T14:00:00.123456Z".to_owned(),
+            redriven_at: Some("2026-11-29T15:00:00.123456Z".to_owned()),
+            size_bytes: 7,
+            publisher: "till".to_owned(),
+            redriven_by: Some(7),
+        };
+        let text = table(&[letter]);
+        assert!(text.lines().all(|line| line.width() <= 80), "{text}");
+        assert!(
+            text.contains("123456789") && text.contains("2026-11-29T15:00"),
+            "{text}"
+        );
+    }
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::look::{LookFlags, find_channel, unknown};
-use super::{Column, Grid, duration, or_dash, shown, width};
+use super::{Column, Grid, duration, facts, or_dash, shown, width};
 use crate::cli::failure::Failure;
 use crate::cli::status::read_failure;
 use crate::store::Store;
@@ -40,13 +40,9 @@ pub struct ShowArgs {
     /// Name of the channel
     channel: String,
 
-    /// Name of the durable; not needed for a queue group without one
-    #[arg(
-        required_unless_present = "queue_group",
-        default_value = "",
-        hide_default_value = true
-    )]
-    durable: String,
+    /// Name of the durable; not needed for a queue group without one. "": the queue group that has none
+    #[arg(required_unless_present = "queue_group")]
+    durable: Option<String>,
 
     /// In this queue group
     #[arg(long, value_name = "GROUP")]
@@ -154,14 +150,16 @@ async fn read(store: &Store, args: &ShowArgs) -> Result<Vec<Shown>, Failure> {
 
 /// Keeps those of the name and the queue group that are asked for. A group can do without a durable's name.
 fn pick_named(all: &mut Vec<Durable>, args: &ShowArgs) -> Result<(), Failure> {
-    if !args.durable.is_empty() {
+    if let Some(durable) = args.durable.as_ref() {
         let names: Vec<String> = all.iter().map(|it| it.durable.clone()).collect();
-        all.retain(|it| it.durable == args.durable);
+        all.retain(|it| {
+            it.durable == *durable && (!durable.is_empty() || it.queue_group.is_some())
+        });
         if all.is_empty() {
             let names: Vec<String> = names.into_iter().filter(|it| !it.is_empty()).collect();
             return Err(unknown(
                 &format!("durable on channel {:?}", shown(&args.channel)),
-                &args.durable,
+                durable,
                 &names,
             ));
         }
@@ -172,10 +170,10 @@ fn pick_named(all: &mut Vec<Durable>, args: &ShowArgs) -> Result<(), Failure> {
     let names: Vec<String> = all.iter().filter_map(|it| it.queue_group.clone()).collect();
     all.retain(|it| it.queue_group.as_ref() == Some(group));
     if all.is_empty() {
-        let what = if args.durable.is_empty() {
-            format!("queue group on channel {:?}", shown(&args.channel))
-        } else {
-            "queue group with this durable".to_owned()
+        let what = match args.durable.as_deref() {
+            None => format!("queue group on channel {:?}", shown(&args.channel)),
+            Some("") => "queue group without a durable name".to_owned(),
+            Some(_) => "queue group with this durable".to_owned(),
         };
         return Err(unknown(&what, group, &names));
     }
@@ -250,7 +248,7 @@ fn text(it: &Shown) -> String {
     if let Some(policy) = &it.policy {
         lines.push(format!("policy     {}", in_words(policy)));
     }
-    let mut parts = vec![lines.join("\n")];
+    let mut parts = vec![facts(&lines)];
     if !it.in_flight_messages.is_empty() {
         let columns = [
             Column::number("IN FLIGHT"),

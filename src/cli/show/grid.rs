@@ -7,10 +7,14 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 /// Where it is not known how wide the screen is.
 const WIDTH: usize = 80;
 
-/// Narrower than this no column is cut.
+/// Narrower than this no column is cut, but where a line would be too long otherwise.
 const CUT_MIN: usize = 6;
+const CUT_MIN_WHERE_MANY: usize = 3;
 
 const GAP: usize = 2;
+
+/// Where facts begin.
+const FACT: usize = "sequences  ".len();
 
 #[derive(Clone, Copy, Debug)]
 pub(in crate::cli) struct Column {
@@ -84,14 +88,16 @@ impl<const N: usize> Grid<N> {
                 .max(self.columns[index].title.width())
         });
         let room = width.saturating_sub(GAP * N.saturating_sub(1));
-        while widths.iter().sum::<usize>() > room {
-            // The longest text loses first.
-            let cut =
-                (0..N).filter(|index| self.columns[*index].may_be_cut && widths[*index] > CUT_MIN);
-            let Some(index) = cut.max_by_key(|index| widths[*index]) else {
-                break;
-            };
-            widths[index] -= 1;
+        for least in [CUT_MIN, CUT_MIN_WHERE_MANY] {
+            while widths.iter().sum::<usize>() > room {
+                // The longest text loses first.
+                let is_cut =
+                    |index: &usize| self.columns[*index].may_be_cut && widths[*index] > least;
+                let Some(index) = (0..N).filter(is_cut).max_by_key(|index| widths[*index]) else {
+                    break;
+                };
+                widths[index] -= 1;
+            }
         }
         widths
     }
@@ -141,6 +147,12 @@ pub(in crate::cli) fn wrapped(line: &str, indent: usize) -> String {
     } else {
         line.to_owned()
     }
+}
+
+/// Lines that begin with what they say, as `lag        7 messages`.
+pub(in crate::cli) fn facts(lines: &[String]) -> String {
+    let lines = lines.iter().map(|line| wrapped(line, FACT));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn wrapped_to(line: &str, indent: usize, width: usize) -> String {

@@ -225,6 +225,7 @@ fn stopped(done: Result<Result<(), Failure>, Stop>) -> Result<ExitCode, Failure>
 }
 
 async fn find_in(store: &Store, args: &FindArgs) -> Result<(), Failure> {
+    args.ensure_in_order()?;
     let channel = find_channel(store, &args.channel).await?;
     let last = args.to.unwrap_or(u64::MAX).min(channel.last_sequence);
     let mut pages = Pages::new(
@@ -239,7 +240,7 @@ async fn find_in(store: &Store, args: &FindArgs) -> Result<(), Failure> {
     let until = args.until.map(Moment::nanoseconds);
     let wanted = args.wanted();
     let mut found = 0;
-    while let Some((messages, unreadable)) = pages.next().await? {
+    'pages: while let Some((messages, unreadable)) = pages.next().await? {
         for it in unreadable {
             output::note(&format!(
                 "message {} cannot be read: {}",
@@ -248,7 +249,7 @@ async fn find_in(store: &Store, args: &FindArgs) -> Result<(), Failure> {
         }
         for message in messages {
             if until.is_some_and(|until| message.published_at.0 >= until) {
-                return Ok(());
+                break 'pages;
             }
             if !wanted.matches(&message) {
                 continue;
@@ -264,10 +265,40 @@ async fn find_in(store: &Store, args: &FindArgs) -> Result<(), Failure> {
             output::line_when_taken(args.line(&message)?).await?;
         }
     }
+    if found == 0 {
+        let (first, last) = (channel.first_sequence, channel.last_sequence);
+        output::note(&if channel.messages == 0 {
+            format!(
+                "nothing found: channel {:?} holds no message",
+                shown(&args.channel)
+            )
+        } else {
+            format!(
+                "nothing found; channel {:?} holds {first} to {last}",
+                shown(&args.channel)
+            )
+        });
+    }
     Ok(())
 }
 
 impl FindArgs {
+    /// A range the wrong way round holds nothing, whatever the channel holds.
+    fn ensure_in_order(&self) -> Result<(), Failure> {
+        if self.to.is_some_and(|to| to < self.from) {
+            return Err(Failure::Usage(anyhow!(
+                "--from ({}) comes after --to ({})",
+                self.from,
+                self.to.unwrap_or_default()
+            )));
+        }
+        let times = self.since.zip(self.until);
+        if times.is_some_and(|(since, until)| since.nanoseconds() >= until.nanoseconds()) {
+            return Err(Failure::Usage(anyhow!("--since is not before --until")));
+        }
+        Ok(())
+    }
+
     fn wanted(&self) -> Wanted {
         Wanted {
             publisher: self.publisher.clone(),

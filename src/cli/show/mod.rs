@@ -12,5 +12,5 @@ pub(super) mod takeover;
 mod words;
 
 pub(super) use crate::amounts::{bytes, duration};
-pub(super) use grid::{Column, Grid, cut, width, wrapped};
+pub(super) use grid::{Column, Grid, cut, facts, width, wrapped};
 pub(super) use words::{or_dash, shown};
