@@ -16,7 +16,7 @@ use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, post};
+use axum::routing::{MethodRouter, any, get, post};
 use axum::{Extension, Router};
 use bytes::Bytes;
 use percent_encoding::percent_decode_str;
@@ -72,10 +72,10 @@ pub(super) struct Peer {
 
 pub(super) fn router() -> Router<Source> {
     let mut router = Router::new()
-        .route("/api/openapi.json", get(document))
-        .route("/api/v1/requests/{id}", get(progress))
-        .route("/api/v1/dead-letters", get(dead_letters))
-        .route("/api/v1/policies", get(policies))
+        .route("/api/openapi.json", look(get(document)))
+        .route("/api/v1/requests/{id}", look(get(progress)))
+        .route("/api/v1/dead-letters", look(get(dead_letters)))
+        .route("/api/v1/policies", look(get(policies)))
         .route("/api", any(unknown))
         .route("/api/{*path}", any(unknown));
     for route in ROUTES {
@@ -89,9 +89,15 @@ pub(super) fn router() -> Router<Source> {
             let asked = ask(&source, peer, route, (in_path, query), &headers, body);
             asked.await.unwrap_or_else(Problem::into_response)
         };
-        router = router.route(route.path, post(answer).fallback(wrong_method));
+        let wrong = async || wrong_method("what changes something takes POST");
+        router = router.route(route.path, post(answer).fallback(wrong));
     }
     router.layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+}
+
+/// What is only looked at.
+fn look(get: MethodRouter<Source>) -> MethodRouter<Source> {
+    get.fallback(async || wrong_method("what is only looked at takes GET"))
 }
 
 async fn ask(
@@ -114,7 +120,7 @@ async fn ask(
     })?;
     let mut arguments = body_of(headers, body)?;
     let dry_run = match arguments.remove("dry_run") {
-        None | Some(Value::Null) => false,
+        None => false,
         Some(Value::Bool(dry_run)) => dry_run,
         Some(_) => {
             return Err(
@@ -341,13 +347,10 @@ async fn unknown(State(source): State<Source>) -> Response {
         .into_response()
 }
 
-async fn wrong_method() -> Response {
-    problem(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "what changes something takes POST",
-    )
-    .hint("/api/openapi.json lists the paths and their methods.")
-    .into_response()
+fn wrong_method(why: &str) -> Response {
+    problem(StatusCode::METHOD_NOT_ALLOWED, why)
+        .hint("/api/openapi.json lists the paths and their methods.")
+        .into_response()
 }
 
 async fn admit(source: &Source, peer: Peer, headers: &HeaderMap) -> Result<(), Problem> {

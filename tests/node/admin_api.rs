@@ -164,23 +164,6 @@ async fn the_api_does_what_the_commands_do_for_who_has_the_token_at_any_server()
     assert_eq!(status, 429);
     assert_eq!(sequences(group, "orders").await, [3, 4, 5]);
 
-    // Each path of the document is one that the router knows, and they are all there are.
-    let (status, document) = pair.standby.get("/api/openapi.json").await.unwrap();
-    assert_eq!(status, 200);
-    let document: Value = serde_json::from_str(&document).unwrap();
-    let mut verbs = 0;
-    for (path, methods) in document["paths"].as_object().unwrap() {
-        if methods["post"].is_null() {
-            continue;
-        }
-        verbs += 1;
-        let path = path
-            .replace("{channel}", "none")
-            .replace("{client_id}", "none");
-        let (status, answer) = post(standby, &path, None, "").await;
-        assert_eq!(status, 401, "{path}: {answer}");
-    }
-    assert_eq!(verbs, 15);
     let (status, answer) = post(standby, "/api/v1/step-down", told, "").await;
     assert_eq!(status, 200, "{answer}");
     assert_eq!(pair.standby.wait_until_active().await, 2);
@@ -271,6 +254,13 @@ async fn names_that_nothing_can_have_are_refused_with_a_hint_wherever_they_stand
             "{\"before\": 1}",
             400,
             "has a query",
+        ),
+        (
+            "POST",
+            "channels/orders/purge",
+            "{\"before\": 1, \"dry_run\": null}",
+            400,
+            "neither true nor false",
         ),
         ("GET", "requests/%ff", "", 404, "no request"),
         (

@@ -4,6 +4,7 @@ mod ack_inboxes;
 mod ack_races;
 mod admin;
 mod admin_api;
+mod api_document;
 mod applications;
 mod asked_again;
 mod backup;

@@ -9,44 +9,15 @@ pub(super) fn document() -> Value {
         .iter()
         .map(|route| (route.path.to_owned(), json!({ "post": operation(route) })))
         .collect();
-    paths.insert(
-        "/api/v1/requests/{id}".to_owned(),
-        json!({ "get": {
-            "operationId": "request", "summary": "What became of a request that takes long",
-            "parameters": [in_path("id")],
-            "responses": responses("What became of it so far"),
-        }}),
-    );
-    let mut listed = responses("The dead letters");
-    listed["200"]["content"]["application/json"]["schema"] =
-        json!({ "type": "array", "items": { "type": "object" } });
-    paths.insert(
-        "/api/v1/dead-letters".to_owned(),
-        json!({ "get": {
-            "operationId": "dlq_list", "summary": "Lists dead letters by channel and sequence, as view dead_letter_status does",
-            "parameters": [
-                in_query("channel", "string", "Only those of this dead-letter channel."),
-                in_query("waiting", "boolean", "Only those that were not redriven yet."),
-                in_query("after", "integer", "Only those after this sequence."),
-                in_query("limit", "integer", "So many at most: 100, and 1,000 where more is asked for."),
-            ],
-            "responses": listed.clone(),
-        }}),
-    );
-    paths.insert(
-        "/api/v1/policies".to_owned(),
-        json!({ "get": {
-            "operationId": "policies",
-            "summary": "Says which policy holds for each subscription and what it says, as view effective_policies does",
-            "parameters": [in_query("channel", "string", "Only those of this channel.")],
-            "responses": listed,
-        }}),
-    );
+    for (path, operation) in looks() {
+        paths.insert(path.to_owned(), json!({ "get": operation }));
+    }
     json!({
         "openapi": "3.1.0",
         "info": {
             "title": "stanby", "version": env!("CARGO_PKG_VERSION"),
-            "description": "What operators change while servers run. Each path is a command: `stanby channel purge`.",
+            "description": "What operators change while servers run. Each path is a command: `stanby channel purge`. Methods that are not \
+                listed are answered with 405, paths that are not with 404, and every path with 404 where the API is off.",
         },
         "security": [{ "token": [] }],
         "paths": paths,
@@ -77,8 +48,112 @@ fn operation(route: &Route) -> Value {
         "requestBody": { "required": false, "content": { "application/json": { "schema": {
             "type": "object", "properties": properties, "additionalProperties": false,
         }}}},
-        "responses": responses("What was done, or would be"),
+        "responses": responses_of_verbs(),
     })
+}
+
+/// What is only looked at.
+fn looks() -> [(&'static str, Value); 4] {
+    let look = |id, summary, parameters: Vec<Value>, description, schema, problems: &[u16]| {
+        json!({
+            "operationId": id, "summary": summary, "parameters": parameters,
+            "responses": responses(&[(200, description, schema)], problems),
+        })
+    };
+    let state =
+        json!({ "type": "string", "enum": ["waiting", "running", "done", "refused", "withdrawn"] });
+    let mut document = look(
+        "document",
+        "Describes this API, without a token",
+        Vec::new(),
+        "This document",
+        object(json!({})),
+        &[404],
+    );
+    document["security"] = json!([]);
+    [
+        ("/api/openapi.json", document),
+        (
+            "/api/v1/requests/{id}",
+            look(
+                "request",
+                "Returns the state of a request that takes long, and its outcome",
+                vec![in_path("id")],
+                "Its state, and what came of it",
+                object(json!({
+                    "request": { "type": "integer" }, "state": state, "result": { "type": ["object", "null"] },
+                    "error": { "type": ["string", "null"] }, "hint": { "type": ["string", "null"] },
+                })),
+                &[401, 404, 422, 429, 503],
+            ),
+        ),
+        (
+            "/api/v1/dead-letters",
+            look(
+                "dlq_list",
+                "Lists dead letters by channel and sequence, as view dead_letter_status does",
+                vec![
+                    in_query(
+                        "channel",
+                        "string",
+                        "Only those of this dead-letter channel.",
+                    ),
+                    in_query(
+                        "waiting",
+                        "boolean",
+                        "Only those that were not redriven yet.",
+                    ),
+                    in_query("after", "integer", "Only those after this sequence."),
+                    in_query(
+                        "limit",
+                        "integer",
+                        "So many at most: 100, and 1,000 where more is asked for.",
+                    ),
+                ],
+                "The dead letters",
+                list(&[
+                    ("channel", "string"),
+                    ("sequence", "integer"),
+                    ("origin_channel", "string"),
+                    ("origin_sequence", "integer"),
+                    ("durable", "string?"),
+                    ("queue_group", "string?"),
+                    ("deliveries", "integer"),
+                    ("reason", "string"),
+                    ("size_bytes", "integer"),
+                    ("publisher", "string"),
+                    ("dead_since", "string"),
+                    ("redriven_at", "string?"),
+                    ("redriven_by", "integer?"),
+                ]),
+                &[400, 401, 404, 422, 429, 503],
+            ),
+        ),
+        (
+            "/api/v1/policies",
+            look(
+                "policies",
+                "Says which policy holds for each subscription and what it says, as view effective_policies does",
+                vec![in_query("channel", "string", "Only those of this channel.")],
+                "A subscription each, with the policy that holds for it",
+                list(&[
+                    ("channel", "string"),
+                    ("durable", "string?"),
+                    ("queue_group", "string?"),
+                    ("clients", "string?"),
+                    ("source", "string"),
+                    ("max_deliveries", "integer?"),
+                    ("backoff_seconds", "array?"),
+                    ("poison", "string?"),
+                    ("dead_letter", "string?"),
+                    ("when_full", "string"),
+                    ("keep_until_acked", "boolean"),
+                    ("waits_for", "integer?"),
+                ]),
+                &[400, 401, 404, 422, 429, 503],
+            ),
+        ),
+    ]
 }
 
 fn property(parameter: &Parameter) -> (String, Value) {
@@ -100,31 +175,79 @@ fn in_query(name: &str, kind: &str, description: &str) -> Value {
     json!({ "name": name, "in": "query", "required": false, "description": description, "schema": schema })
 }
 
-fn responses(done: &str) -> Value {
-    let problem = |what: &str| {
-        let schema = json!({ "$ref": "#/components/schemas/Problem" });
-        json!({ "description": what, "content": { "application/problem+json": { "schema": schema } } })
+fn object(properties: Value) -> Value {
+    let mut schema = json!({ "type": "object" });
+    schema["properties"] = properties;
+    schema
+}
+
+/// Objects with these members; `?`: or null.
+fn list(members: &[(&str, &str)]) -> Value {
+    let schema = |kind: &str| match kind.strip_suffix('?') {
+        Some(kind) => json!({ "type": [kind, "null"] }),
+        None => json!({ "type": kind }),
     };
-    json!({
-        "200": { "description": done, "content": { "application/json": { "schema": {
-            "type": "object",
-            "properties": {
-                "request": { "type": "integer" }, "dry_run": { "type": "boolean" },
-                "result": { "type": "object" },
-            },
-        }}}},
-        "202": { "description": "It takes long; Location says where to ask" },
-        "400": problem("The request makes no sense"),
-        "401": problem("The token is missing or wrong"),
-        "422": problem("It cannot be done; the hint says what can"),
-        "429": problem("Too many wrong tokens came from this address"),
-        "503": problem("No server is active, or the tables cannot be reached"),
-    })
+    let members = members.iter();
+    let members: Map<String, Value> = members
+        .map(|(name, kind)| ((*name).to_owned(), schema(kind)))
+        .collect();
+    json!({ "type": "array", "items": object(members.into()) })
+}
+
+fn responses_of_verbs() -> Value {
+    let done = object(json!({
+        "request": { "type": "integer" }, "dry_run": { "type": "boolean" }, "result": { "type": "object" },
+    }));
+    let running =
+        object(json!({ "request": { "type": "integer" }, "state": { "type": "string" } }));
+    let mut all = responses(
+        &[
+            (200, "What was done, or would be", done),
+            (202, "It takes long, and goes on", running),
+        ],
+        &[400, 401, 404, 413, 415, 422, 429, 503],
+    );
+    all["202"]["headers"] =
+        json!({ "Location": { "description": "Where to ask", "schema": { "type": "string" } } });
+    all
+}
+
+fn responses(done: &[(u16, &str, Value)], problems: &[u16]) -> Value {
+    let done = done.iter().map(|(status, what, schema)| {
+        let content = json!({ "application/json": { "schema": schema } });
+        (
+            status.to_string(),
+            json!({ "description": what, "content": content }),
+        )
+    });
+    let problems = problems.iter().map(|status| {
+        let schema = json!({ "$ref": "#/components/schemas/Problem" });
+        let content = json!({ "application/problem+json": { "schema": schema } });
+        (
+            status.to_string(),
+            json!({ "description": meaning(*status), "content": content }),
+        )
+    });
+    done.chain(problems).collect::<Map<_, _>>().into()
+}
+
+fn meaning(problem: u16) -> &'static str {
+    match problem {
+        400 => "The request makes no sense",
+        401 => "The token is missing or wrong",
+        404 => "There is no such request, or the API is off",
+        413 => "The body is too large",
+        415 => "The body is not said to be JSON",
+        422 => "It cannot be done; the hint says what can",
+        429 => "Too many wrong tokens came from this address",
+        _ => "No server is active, or the tables cannot be reached",
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::administration::DeadLetter;
 
     #[test]
     fn each_path_and_what_it_takes_is_in_the_document() {
@@ -139,5 +262,33 @@ mod tests {
             let named = operation["parameters"].as_array().expect("an array").len();
             assert_eq!(named, route.path.matches('{').count(), "{}", route.path);
         }
+    }
+
+    #[test]
+    fn what_is_listed_has_the_members_that_the_document_names() {
+        let letter = DeadLetter {
+            channel: "dead".to_owned(),
+            sequence: 1,
+            origin_channel: "orders".to_owned(),
+            origin_sequence: 7,
+            durable: None,
+            queue_group: None,
+            deliveries: 2,
+            reason: String::new(),
+            size_bytes: 3,
+            publisher: "till".to_owned(),
+            dead_since: "2026-11-29T14:00:00Z".to_owned(),
+            redriven_at: None,
+            redriven_by: None,
+        };
+        let document = document();
+        let schema = &document["paths"]["/api/v1/dead-letters"]["get"]["responses"]["200"]["content"]
+            ["application/json"]["schema"];
+        let named = schema["items"]["properties"]
+            .as_object()
+            .expect("it has members");
+        let members = serde_json::to_value(&letter).expect("it is JSON");
+        let members = members.as_object().expect("it is an object");
+        assert!(members.keys().eq(named.keys()), "{members:?}");
     }
 }
