@@ -94,7 +94,9 @@ impl Broker {
         }
         let last = channel.committed;
         let through = match (before, time, keep, all) {
-            (Some(before), None, None, false) if before > last.next() => {
+            (Some(before), None, None, false)
+                if before == Sequence::ZERO || before > last.next() =>
+            {
                 return Err(out_of_range(channel, before));
             }
             (Some(before), None, None, false) => before.previous(),

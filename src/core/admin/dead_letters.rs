@@ -275,7 +275,7 @@ impl Broker {
         let name = to.unwrap_or(&letter.origin);
         let name = channel_name(name).map_err(|error| error.error)?;
         let id = self.find_channel(&name).map_err(|error| error.error)?;
-        // Of what is only counted nothing is stored.
+        // In a dry run, what would have been published there before.
         let added = self.admin.redrive.to.get(name.as_str()).copied();
         if self.is_full_beside(id, added.unwrap_or_default()) {
             return Err(channel_full(&name).error);
