@@ -71,7 +71,7 @@ fn subscribes_that_wait_for_the_store_are_bounded() {
     }
     assert_eq!(accepted, 100);
 
-    let mut answered = 0;
+    let (mut starts, mut pages) = (0, 0);
     while let Some(load) = broker.poll_load() {
         let result = match &load.query {
             LoadQuery::FirstSince(_) => Loaded::FirstSince {
@@ -95,12 +95,15 @@ fn subscribes_that_wait_for_the_store_are_bounded() {
                 panic!("nobody needs {load:?}")
             }
         };
-        answered += usize::from(!matches!(load.query, LoadQuery::Gone));
+        starts += usize::from(matches!(load.query, LoadQuery::FirstSince(_)));
+        pages += usize::from(matches!(load.query, LoadQuery::Range { .. }));
         let load = load.id;
         broker.handle(Event::Loaded { load, result }, NOW);
         commit(&mut broker);
     }
-    assert_eq!(answered, 2 * 100, "a start each, then a page each");
+    assert_eq!(starts, 100);
+    // What one page has told, the others need not read.
+    assert!((1..=100).contains(&pages), "{pages}");
     assert!(broker.has_capacity());
     assert_eq!(broker.counts().subscriptions, 100);
 }
