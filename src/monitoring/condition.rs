@@ -86,6 +86,8 @@ conditions! {
     MessagesUnseen "messages-unseen", Warns;
     /// The NATS server does not let this server listen to clients.
     NatsForbids "nats-forbids", NotReady;
+    /// The NATS server does not take some of what this server sends to clients.
+    NatsRejects "nats-rejects", Warns;
     /// The nats-server that this server runs has ended.
     NatsServerDown "nats-server-down", NotReady;
     /// A transaction, slot or replica keeps Postgres from cleaning up, and it costs.

@@ -83,6 +83,11 @@ impl Connection {
         self.link.forbids()
     }
 
+    /// What it said of a message to a client that it did not take, unless that was long ago.
+    pub fn rejects(&self) -> Option<String> {
+        self.link.rejects()
+    }
+
     /// How often a NATS server fell silent without ending the connection: what was sent to it meanwhile is not known.
     pub fn silences(&self) -> u64 {
         self.link.silences()

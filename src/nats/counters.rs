@@ -16,8 +16,8 @@ pub struct Counts {
     pub unsent: u64,
     /// Answers that were to wait for a connection, or to be sent again on the next one, and were dropped.
     pub dropped_answers: u64,
-    /// Messages not sent because they are larger than the NATS server allows.
-    pub oversized: u64,
+    /// Messages that the NATS server does not take: they or their subjects are too long, or not permitted.
+    pub rejected: u64,
     /// Messages dropped, or left unanswered, because their subject or reply subject is not text.
     pub unreadable: u64,
     /// Requests refused because they name a channel or an inbox that circumvents the permissions of NATS.
@@ -32,7 +32,7 @@ pub(super) struct Counters {
     overflows: AtomicU64,
     disconnects: AtomicU64,
     unsent: AtomicU64,
-    oversized: AtomicU64,
+    rejected: AtomicU64,
     unreadable: AtomicU64,
     forbidden: AtomicU64,
     refused: AtomicU64,
@@ -47,7 +47,7 @@ impl Counters {
             disconnects: self.disconnects.load(Relaxed),
             unsent: self.unsent.load(Relaxed),
             dropped_answers,
-            oversized: self.oversized.load(Relaxed),
+            rejected: self.rejected.load(Relaxed),
             unreadable: self.unreadable.load(Relaxed),
             forbidden: self.forbidden.load(Relaxed),
             refused: self.refused.load(Relaxed),
@@ -71,8 +71,8 @@ impl Counters {
         self.unsent.fetch_add(messages, Relaxed);
     }
 
-    pub(super) fn add_oversized(&self) {
-        self.oversized.fetch_add(1, Relaxed);
+    pub(super) fn add_rejected(&self) {
+        self.rejected.fetch_add(1, Relaxed);
     }
 
     pub(super) fn add_unreadable(&self) {

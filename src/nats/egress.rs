@@ -92,7 +92,7 @@ impl Egress {
     ///
     /// While NATS is not connected, answers wait for the next connection, and all else is dropped and counted:
     /// deliveries are made again when their ack wait is over. A message that is larger than NATS takes is dropped and
-    /// counted, too; whoever waits for such a reply sees a timeout, as with NATS Streaming.
+    /// counted, too, and so is one to a subject that is too long for it; whoever waits for such a reply sees a timeout, as with NATS Streaming.
     pub fn send(&mut self, message: Outbound) {
         match message {
             Outbound::Reply { to, reply } => {
@@ -161,7 +161,7 @@ impl Egress {
     fn fits(&self, payload: &Bytes) -> bool {
         let fits = payload.len() <= self.connection.max_payload();
         if !fits {
-            self.connection.link().counters.add_oversized();
+            self.connection.link().counters.add_rejected();
         }
         fits
     }
@@ -177,12 +177,16 @@ impl Egress {
             self.connection.link().counters.add_unsent(1);
             return;
         }
+        let to = to.as_str().as_bytes();
+        let link = self.connection.link();
+        if !link.takes_subjects(to.len() + reply_to.map_or(0, <[u8]>::len)) {
+            return link.counters.add_rejected();
+        }
         let gathered = match class {
             Class::Answer => &mut self.answers,
             Class::Urgent => &mut self.urgent,
             Class::Delivery => &mut self.deliveries,
         };
-        let to = to.as_str().as_bytes();
         wire::publish(to, reply_to, payload, &mut gathered.out);
         gathered.messages += 1;
         if gathered.out.len() >= EAGER_BYTES {

@@ -18,11 +18,13 @@ use super::counters::{Counters, Counts};
 use super::error::Error;
 use super::forbidden::Forbidden;
 use super::outgoing::{Class, Outgoing, SEND_BYTES};
+use super::rejections::Rejections;
 use super::window::Question;
 use super::wire::encode;
 use crate::clock::Clock;
 use crate::core::time::Instant;
 
+mod permissions;
 mod server_change;
 mod subscriptions;
 
@@ -57,6 +59,7 @@ pub(super) struct Link {
     /// This side answers, and so can refuse.
     may_refuse: AtomicBool,
     forbidden: Mutex<Forbidden>,
+    rejections: Mutex<Rejections>,
     pub(super) budget: Arc<Budget>,
     pub(super) counters: Counters,
 }
@@ -93,6 +96,7 @@ impl Link {
             taken: AtomicU64::new(0),
             max_payload: AtomicUsize::new(0),
             forbidden: Mutex::default(),
+            rejections: Mutex::default(),
             silences: AtomicU64::new(0),
             away: Notify::new(),
             server_id: Mutex::default(),
@@ -130,37 +134,6 @@ impl Link {
     fn settle(&self) {
         let (refuses, cuts_off) = (self.may_refuse.load(SeqCst), self.cuts_off.load(SeqCst));
         self.budget.refuse(refuses, cuts_off);
-    }
-
-    /// The NATS server does not grant a subscription.
-    pub(super) fn forbid(&self, error: &str) {
-        self.forbidden().note(error, Clock.now().monotonic);
-    }
-
-    /// What it said of the subscriptions that it does not grant.
-    pub(super) fn forbids(&self) -> Option<String> {
-        self.forbidden().error()
-    }
-
-    fn forbidden(&self) -> MutexGuard<'_, Forbidden> {
-        self.forbidden
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Asks again for what was not granted. The NATS server takes no notice of what it knows. To be called now and then.
-    pub(super) fn ask_again(&self) {
-        if !self.forbidden().look(Clock.now().monotonic) {
-            return;
-        }
-        let mut state = self.lock();
-        let state = &mut *state;
-        if state.connected && state.moving.is_none() {
-            for (&sid, subscription) in &state.subscriptions {
-                encode::subscribe(&subscription.subject, sid, state.out.urgent());
-            }
-            self.to_write.notify_one();
-        }
     }
 
     /// Clients that were away longer than this side get the answers of before again. To be called now and then.
@@ -232,11 +205,12 @@ impl Link {
 
     /// A connection has ended: what waited to be written is lost, but for answers, and so is what NATS was to say.
     pub(super) fn end(&self) {
+        let now = Clock.now().monotonic;
+        let most = self.rejections().most(now);
         let mut state = self.lock();
         state.connected = false;
         state.moving = None;
-        self.counters
-            .add_unsent(state.out.end(Clock.now().monotonic));
+        self.counters.add_unsent(state.out.end(most, now));
         state.pings.clear();
         self.health.send_replace(false);
         self.written.notify_waiters();

@@ -17,6 +17,7 @@
 //! | [`ingress`], `request_scheduler`, `fair_queue` | requests to events, in an order that a close can rely on, and clients in turns |
 //! | `overlap` | what two NATS servers deliver both, on the way from one to the other |
 //! | `forbidden` | subscriptions that the NATS server refuses or takes back |
+//! | `rejections` | messages that it does not take |
 //! | [`egress`] | replies, deliveries and probes to publishes |
 //! | [`probes`] | the inbox that answers to probes come to |
 //! | `ack_tokens` | what ack inboxes end with |
@@ -46,6 +47,7 @@ mod queue;
 mod random;
 pub mod raw;
 mod reconnect;
+mod rejections;
 mod request_scheduler;
 mod servers;
 mod session;

@@ -75,9 +75,13 @@ impl Outgoing {
         self.asks = false;
     }
 
-    /// A connection has ended: what waited is lost, but for answers. Returns how many messages.
-    pub(super) fn end(&mut self, now: Instant) -> u64 {
+    /// A connection has ended: what waited is lost, but for answers. Returns how many messages. No subjects may have more than `most`
+    /// bytes on the next one.
+    pub(super) fn end(&mut self, most: Option<usize>, now: Instant) -> u64 {
         self.recent.end(now);
+        if let Some(most) = most {
+            self.recent.drop_longer(most);
+        }
         self.drop_all()
     }
 

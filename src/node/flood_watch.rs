@@ -38,6 +38,16 @@ pub(super) async fn watch(nats: Connection, status: StatusPublisher, shutdown: C
             ),
             None => status.clear(Condition::NatsForbids),
         }
+        match nats.rejects() {
+            Some(error) => status.raise(
+                Condition::NatsRejects,
+                format!(
+                    "the NATS server does not take what this server sends to a client: {error}; that client gets no answers or messages: give the \
+                     user of the servers the permissions that `stanby nats-permissions` prints, or raise max_control_line, whichever it is"
+                ),
+            ),
+            None => status.clear(Condition::NatsRejects),
+        }
         let now = Clock.now().monotonic;
         let refused = nats.counts().refused;
         if refused > known {

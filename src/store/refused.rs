@@ -44,7 +44,7 @@ pub(super) fn refusal(part: &'static str, error: &tokio_postgres::Error) -> Opti
 fn is_of_what_is_written(error: &DbError) -> bool {
     let sqlstate = error.code().code();
     let is_of_session = error.parsed_severity() != Some(Severity::Error);
-    if is_of_session || sqlstate.starts_with("53") && sqlstate != "53300" {
+    if is_of_session {
         return false;
     }
     let is_of_connections = ["08", "28", "57P"]
@@ -182,19 +182,21 @@ fn remedy(error: &DbError, table: &str, rule: &str) -> String {
         None => tables_of(table).to_owned(),
     };
     match error.code().code() {
-        "23514" | "23P01" | "23503" => format!("ALTER TABLE {table} DROP CONSTRAINT {rule}"),
-        "23502" => {
+        "23514" | "23P01" | "23503" if !rule.is_empty() => {
+            format!("ALTER TABLE {table} DROP CONSTRAINT {}", identifier(rule))
+        }
+        "23502" if !rule.is_empty() => {
             format!("ALTER TABLE {table} ALTER COLUMN {rule} DROP NOT NULL, or give it a default")
         }
         "23505" if is_our_key(error, rule) => {
             format!("a row in {table} that no server wrote is in the way: delete it")
         }
-        "23505" => format!(
+        "23505" if !rule.is_empty() => format!(
             "{rule} on {table} is not of stanby, and forbids what clients may do: {}",
             drop_index(schema, rule)
         ),
         "54000" => limit_reached(error.file(), error.message(), error.hint(), schema, &table),
-        "42501" => {
+        "42501" if error.where_().is_none_or(str::is_empty) => {
             "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA … to the servers' role"
                 .to_owned()
         }
@@ -210,7 +212,7 @@ fn remedy(error: &DbError, table: &str, rule: &str) -> String {
         ),
         "XX001" | "XX002" => format!("REINDEX TABLE {table}; check the disk of Postgres"),
         "22P05" | "22021" => "the database's encoding lacks characters that clients use".to_owned(),
-        code if code.starts_with("42") && table != COMMITTED => {
+        code if code.starts_with("42") && code != "42501" && table != COMMITTED => {
             format!("{table} is not as stanby made it: take back what was changed by hand")
         }
         _ if table == COMMITTED => DEFERRED.to_owned(),

@@ -116,7 +116,7 @@ pub(crate) fn active_for(trust: Duration) -> Status {
             disconnects: 13,
             unsent: 14,
             dropped_answers: 21,
-            oversized: 0,
+            rejected: 0,
             unreadable: 15,
             forbidden: 17,
             refused: 20,

@@ -226,7 +226,9 @@ async fn a_trigger_that_fails_elsewhere_or_takes_too_long_holds_up_no_other_clie
     let bad = pair.group.client("bad").await;
     let raise =
         |code: &str| format!("RAISE EXCEPTION 'the other server is away' USING ERRCODE = '{code}'");
-    let codes = ["08001", "57P01", "28P01", "40001", "53300", "25006"];
+    let codes = [
+        "08001", "57P01", "28P01", "40001", "53100", "53200", "53300", "53400", "25006", "58030",
+    ];
     for body in codes
         .map(raise)
         .into_iter()

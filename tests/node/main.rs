@@ -71,6 +71,7 @@ mod nats_hostile;
 mod nats_logins;
 mod nats_pages;
 mod nats_refusals;
+mod nats_rejects;
 mod nats_tls;
 mod notify;
 mod outages;

@@ -293,7 +293,7 @@ async fn a_message_larger_than_nats_takes_is_counted_and_does_not_break_the_conn
 
     let message = timeout(LIMIT, inbox.next()).await.unwrap().unwrap();
     assert_eq!(client::delivery(message.payload).unwrap().data, "xxxxx");
-    assert_eq!(connection.counts().oversized, 1);
+    assert_eq!(connection.counts().rejected, 1);
 }
 
 /// Acceptance: 84.

@@ -160,6 +160,8 @@ pub(super) fn register(registry: &mut Registry, view: &View, pool: PoolUse) {
         unreadable,
         status.nats.unreadable,
     );
+    let rejected = "Messages to clients that the NATS server did not take: they or their subjects are too long, or not permitted";
+    counter(registry, "nats_rejected", rejected, status.nats.rejected);
     let refused = "Requests and other writes that Postgres refused to store";
     counter(registry, "writes_refused", refused, status.writes_refused);
     let dropped = "Log lines that could not be written";

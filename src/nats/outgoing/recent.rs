@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{PIECE_BYTES, SEND_BYTES};
 use crate::core::time::Instant;
+use crate::nats::wire::encode;
 
 /// Answers that NATS had so long before the end of their connection are taken to have reached their clients.
 const RECENT: Duration = Duration::from_secs(2);
@@ -197,6 +198,24 @@ impl RecentAnswers {
         self.again = 0;
         self.again_bytes = 0;
         self.forget_old(now);
+    }
+
+    /// Those whose subjects have more than `most` bytes would end the next connection, too. To be called between two connections.
+    pub(super) fn drop_longer(&mut self, most: usize) {
+        for recent in &mut self.recent {
+            if let Some((kept, dropped)) = encode::without_longer(&recent.answers, most) {
+                recent.answers = kept;
+                recent.messages = recent.messages.saturating_sub(dropped);
+                self.dropped += dropped;
+            }
+        }
+        self.recent.retain(|recent| !recent.answers.is_empty());
+        self.bytes = self.recent.iter().map(|one| one.answers.len()).sum();
+        for answers in &mut self.repeated {
+            if let Some((kept, _)) = encode::without_longer(answers, most) {
+                *answers = kept;
+            }
+        }
     }
 
     /// A connection begins: all are to be sent again.

@@ -85,7 +85,7 @@ fn answers_of_the_last_moments_are_sent_again_after_a_reconnect() {
     put(&mut outgoing, Class::Urgent, b"probe ", 10);
     put(&mut outgoing, Class::Delivery, b"delivery ", 10);
 
-    outgoing.end(at(10));
+    outgoing.end(None, at(10));
     outgoing.begin(BytesMut::from(&b"SUB "[..]), at(10));
     assert_eq!(all(&mut outgoing), b"SUB sent waiting ");
 
@@ -105,15 +105,15 @@ fn answers_that_a_slow_link_has_not_carried_yet_are_sent_again_however_old_they_
     put(&mut outgoing, Class::Answer, b"waiting ", 1);
 
     put(&mut outgoing, Class::Answer, b"new ", 20);
-    outgoing.end(at(20));
+    outgoing.end(None, at(20));
     outgoing.begin(BytesMut::new(), at(20));
     assert_eq!(all(&mut outgoing), b"on-the-way waiting new ");
 
-    outgoing.end(at(40));
+    outgoing.end(None, at(40));
     outgoing.begin(BytesMut::new(), at(40));
     assert_eq!(all(&mut outgoing), b"on-the-way waiting new ");
     confirm(&mut outgoing, 40);
-    outgoing.end(at(50));
+    outgoing.end(None, at(50));
     outgoing.begin(BytesMut::new(), at(50));
     assert_eq!(all(&mut outgoing), b"");
 }
@@ -135,7 +135,7 @@ fn what_a_slow_link_has_carried_of_the_answers_is_not_sent_once_more() {
     assert_eq!(piece, b"probe "[..], "what is urgent does not wait for it");
     outgoing.answered(first.asked.unwrap(), Duration::from_secs(5), at(6));
 
-    outgoing.end(at(9));
+    outgoing.end(None, at(9));
     outgoing.begin(BytesMut::new(), at(9));
     let left = all(&mut outgoing);
     assert!(left.starts_with(b"2") && left.ends_with(b"34 "));
@@ -148,7 +148,7 @@ fn answers_that_three_connections_end_with_are_forgotten() {
     put(&mut outgoing, Class::Answer, b"deadly ", 1);
     for second in 1..=3 {
         assert_eq!(all(&mut outgoing), b"deadly ");
-        outgoing.end(at(second));
+        outgoing.end(None, at(second));
         outgoing.begin(BytesMut::new(), at(second));
     }
     assert_eq!(all(&mut outgoing), b"");
@@ -167,7 +167,7 @@ fn answers_that_another_server_goes_on_after_are_there() {
     put(&mut outgoing, Class::Answer, b"after ", 9);
     assert_eq!(all(&mut outgoing), b"SUB after ");
 
-    outgoing.end(at(10));
+    outgoing.end(None, at(10));
     outgoing.begin(BytesMut::new(), at(10));
     assert_eq!(all(&mut outgoing), b"after ");
 }
@@ -176,9 +176,9 @@ fn answers_that_another_server_goes_on_after_are_there() {
 fn answers_that_were_to_be_repeated_are_when_the_connection_ends_before() {
     let mut outgoing = Outgoing::default();
     put(&mut outgoing, Class::Answer, b"first ", 9);
-    outgoing.end(at(10));
+    outgoing.end(None, at(10));
     outgoing.begin(BytesMut::new(), at(10));
-    outgoing.end(at(12));
+    outgoing.end(None, at(12));
     outgoing.keep(&mut BytesMut::from(&b"second "[..]), 1);
     outgoing.begin(BytesMut::new(), at(12));
     all(&mut outgoing);
@@ -191,7 +191,7 @@ fn answers_that_were_to_be_repeated_are_when_the_connection_ends_before() {
 fn answers_given_without_a_connection_leave_with_the_next_one_however_late_it_comes() {
     let mut outgoing = Outgoing::default();
     put(&mut outgoing, Class::Answer, b"before ", 9);
-    outgoing.end(at(10));
+    outgoing.end(None, at(10));
     outgoing.keep(&mut BytesMut::from(&b"between "[..]), 1);
     assert_eq!(all(&mut outgoing), b"");
 
@@ -203,7 +203,7 @@ fn answers_given_without_a_connection_leave_with_the_next_one_however_late_it_co
 fn clients_that_are_back_later_than_this_side_get_the_answers_of_before_again() {
     let mut outgoing = Outgoing::default();
     put(&mut outgoing, Class::Answer, b"before ", 9);
-    outgoing.end(at(10));
+    outgoing.end(None, at(10));
     outgoing.begin(BytesMut::from(&b"SUB "[..]), at(10));
     put(&mut outgoing, Class::Answer, b"after ", 11);
     all(&mut outgoing);
@@ -224,7 +224,7 @@ fn clients_that_are_back_later_than_this_side_get_the_answers_of_before_again() 
     put(&mut outgoing, Class::Answer, b"much later ", 30);
     assert!(outgoing.recent.repeats_nothing(), "and are kept no longer");
 
-    outgoing.end(at(30));
+    outgoing.end(None, at(30));
     outgoing.begin(BytesMut::new(), at(30));
     assert_eq!(all(&mut outgoing), b"much later ");
     outgoing.forget_answers();
@@ -255,7 +255,7 @@ fn answers_that_a_connection_ended_before_are_bounded_with_those_that_come_meanw
     outgoing.keep(&mut half(b"1"), 1);
     outgoing.keep(&mut half(b"2"), 1);
     outgoing.begin(BytesMut::new(), at(1));
-    outgoing.end(at(2));
+    outgoing.end(None, at(2));
     outgoing.keep(&mut half(b"3"), 1);
     outgoing.keep(&mut half(b"4"), 1);
 
@@ -284,7 +284,7 @@ fn a_flood_after_a_reconnect_waits_for_the_answers_of_before_and_none_is_dropped
         pieces * PIECE_BYTES
     };
     let mut given = flood(&mut outgoing);
-    outgoing.end(at(1));
+    outgoing.end(None, at(1));
     assert!(
         outgoing.has_room(Class::Answer),
         "without a connection nothing would make room"
@@ -316,7 +316,7 @@ fn answers_that_are_dropped_while_they_wait_are_counted_and_those_that_wait_are_
     outgoing.put(Class::Answer, &mut BytesMut::from(&many[..]), 2, at(1));
     put(&mut outgoing, Class::Urgent, b"probe ", 1);
     put(&mut outgoing, Class::Delivery, b"delivery ", 1);
-    assert_eq!(outgoing.end(at(1)), 2, "all but the answers are lost");
+    assert_eq!(outgoing.end(None, at(1)), 2, "all but the answers are lost");
     outgoing.keep(&mut BytesMut::from(&many[..]), 3);
     assert_eq!(outgoing.dropped_answers(), 0);
     outgoing.keep(&mut BytesMut::from(&b"more"[..]), 4);
@@ -325,7 +325,7 @@ fn answers_that_are_dropped_while_they_wait_are_counted_and_those_that_wait_are_
     for second in 2..=4 {
         outgoing.begin(BytesMut::new(), at(second));
         all(&mut outgoing);
-        outgoing.end(at(second));
+        outgoing.end(None, at(second));
     }
     assert_eq!(outgoing.dropped_answers(), 2);
     outgoing.begin(BytesMut::new(), at(5));
@@ -342,7 +342,7 @@ fn answers_that_are_dropped_while_they_wait_are_counted_and_those_that_wait_are_
         all(&mut outgoing);
     }
     assert_eq!(outgoing.dropped_answers(), 0, "they have left");
-    let left = outgoing.end(at(1));
+    let left = outgoing.end(None, at(1));
     assert_eq!(left, 0);
     assert_eq!(
         outgoing.dropped_answers(),
@@ -356,6 +356,6 @@ fn answers_that_are_dropped_while_they_wait_are_counted_and_those_that_wait_are_
         all(&mut outgoing);
     }
     confirm(&mut outgoing, 1);
-    outgoing.end(at(1));
+    outgoing.end(None, at(1));
     assert_eq!(outgoing.dropped_answers(), 0, "NATS had them all");
 }

@@ -13,6 +13,7 @@ use crate::core::time::Instant;
 use crate::nats::forbidden::Forbidden;
 use crate::nats::link::{Link, Routes};
 use crate::nats::overlap::Overlap;
+use crate::nats::rejections::About;
 use crate::nats::wire::{Frame, Info, Message, Parser, Violation};
 
 /// nats-server waits so long for a slow client before it cuts it off.
@@ -223,6 +224,10 @@ impl<'a> Reading<'a> {
         if Forbidden::is_about(&text) {
             self.link.forbid(&text);
         }
+        let about = About::of(&text);
+        if let Some(about) = about {
+            self.link.note_rejection(about, &text);
+        }
         // A client whose inbox this server may not publish to causes one with every message.
         let is_news = self.reported.as_deref() != Some(&*text);
         if is_news && self.errors <= 10 || self.errors.is_power_of_two() {
@@ -233,6 +238,13 @@ impl<'a> Reading<'a> {
                     error,
                     errors,
                     "NATS forbids this server something that it needs; check the permissions of its user"
+                );
+            } else if about == Some(About::Length) {
+                tracing::error!(
+                    error,
+                    errors,
+                    "the inbox of a client is longer than the NATS server takes, and ends the connection; nothing is sent there any more: \
+                     raise max_control_line of the NATS server, or use shorter inboxes"
                 );
             } else if lower.contains("slow consumer") {
                 tracing::error!(error, errors, "NATS finds this server too slow");

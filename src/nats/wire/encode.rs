@@ -1,7 +1,7 @@
 //! What a client says, appended to a buffer. Subjects must not hold blanks or line ends: the callers' types see
 //! to that.
 
-use bytes::{BufMut as _, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 use serde::Serialize;
 
 pub const PING: &[u8] = b"PING\r\n";
@@ -92,6 +92,28 @@ pub fn publish(subject: &[u8], reply: Option<&[u8]>, payload: &[u8], out: &mut B
     out.extend_from_slice(b"\r\n");
 }
 
+/// Takes those of these messages out, as [`publish`] has written them, whose subject and reply subject have more than `most` bytes
+/// together, and says how many they were; `None` for none.
+pub fn without_longer(messages: &Bytes, most: usize) -> Option<(Bytes, u64)> {
+    let mut kept = BytesMut::new();
+    let mut dropped = 0;
+    let mut rest = &messages[..];
+    while let Some(line_end) = rest.windows(2).position(|two| two == b"\r\n") {
+        let mut words = rest[..line_end].split(|byte| *byte == b' ');
+        let (_, size) = (words.next(), words.next_back());
+        let size = size.and_then(|size| std::str::from_utf8(size).ok()?.parse::<usize>().ok());
+        let end = (line_end + size.unwrap_or_default() + 4).min(rest.len());
+        let (message, others) = rest.split_at(end);
+        if words.map(<[u8]>::len).sum::<usize>() > most {
+            dropped += 1;
+        } else {
+            kept.extend_from_slice(message);
+        }
+        rest = others;
+    }
+    (dropped > 0).then(|| (kept.freeze(), dropped))
+}
+
 fn number(mut number: u64, out: &mut BytesMut) {
     let mut digits = [0; 20];
     let mut at = digits.len();
@@ -133,6 +155,21 @@ mod tests {
             encoded(|out| unsubscribe(u64::MAX, out)),
             "UNSUB 18446744073709551615\r\n"
         );
+    }
+
+    #[test]
+    fn messages_with_subjects_that_are_too_long_are_taken_out_and_the_others_stay() {
+        let mut out = BytesMut::new();
+        publish(b"short", None, b"a\r\nPUB x 1\r\n", &mut out);
+        let short = out.clone();
+        publish(b"a.long.subject", None, b"12345", &mut out);
+        publish(b"short", Some(b"and.a.reply"), b"", &mut out);
+        publish(b"last", None, b"", &mut out);
+        let (kept, dropped) = without_longer(&out.freeze(), 10).expect("two are longer");
+
+        assert_eq!(dropped, 2);
+        assert_eq!(kept, [&short[..], b"PUB last 0\r\n\r\n"].concat());
+        assert_eq!(without_longer(&kept, 5), None);
     }
 
     #[test]
