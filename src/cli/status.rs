@@ -176,6 +176,12 @@ fn summary(report: &Report) -> String {
         let (kind, reason) = (shown(&condition.kind), shown(&condition.reason));
         lines.push(format!("wrong     {kind} since {since}: {reason}"));
     }
+    if !report.unread.is_empty() {
+        let unread = report.unread.join(", ");
+        lines.push(format!(
+            "wrong     cannot be read, because another transaction holds a lock: {unread}"
+        ));
+    }
     lines.push(format!(
         "amounts   messages {} (bytes {}), channels {}, clients {}, subscriptions {}, durables {}",
         counts.messages,

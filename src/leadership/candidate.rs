@@ -14,9 +14,9 @@ use super::error::Error;
 use super::holder::{END_HOLDER, HOLDER, Holder, Watch};
 use super::identity;
 use super::leader::Granted;
+use super::locks::slice;
 use super::session::{APPLICATION_PREFIX, Session, Settings};
-use super::takeover::{Statements, restore_row, take_over};
-use super::term::Term;
+use super::takeover::{Circumstances, ReportHolder, Statements, restore_row, take_over};
 use crate::clock::Clock;
 use crate::core::database_identity::DatabaseIdentity;
 use crate::core::ids::Epoch;
@@ -85,17 +85,31 @@ impl Candidate {
     }
 
     /// For the history: when the former active last announced itself, and how often it was to.
-    pub fn last_sign_at(&mut self, at: Option<Instant>, sign_every: Duration) {
+    /// `free_since`: when the lock was free before, for a takeover that failed.
+    pub fn last_sign_at(
+        &mut self,
+        at: Option<Instant>,
+        sign_every: Duration,
+        free_since: Option<Instant>,
+    ) {
         let granted = self.granted.unwrap_or_default();
-        self.seen.silence = at.map(|at| granted.since(at));
+        let changed = self.holder.changed();
+        // What another active has sent since is of its own term.
+        let free = |at: Instant| {
+            let earlier = [free_since, changed].into_iter().flatten();
+            let earlier = earlier.filter(|free| *free >= at);
+            earlier.min().unwrap_or(granted)
+        };
+        self.seen.silence = at.map(|at| free(at).since(at));
         self.seen.sign_every = sign_every;
     }
 
     /// Returns when this session holds the lock. After an error or when the future was dropped, the candidate is of
     /// no use any more: the lock may be granted to a request that nobody waits for.
     pub async fn wait(&mut self) -> Result<(), Error> {
+        let locks = slice(self.settings.lease);
         let slice = self.settings.lease.duration().min(SLICE_MAX);
-        self.session.set_statement_timeout(Duration::ZERO).await?;
+        self.session.set_timeouts(Duration::ZERO, locks).await?;
         self.queue().await?;
         loop {
             let sent = Clock.now().monotonic;
@@ -108,30 +122,30 @@ impl Candidate {
     }
 
     /// The first write of the term, on the session that holds the lock: it proves that the lock was granted by a primary.
-    /// The term's number is higher than `epoch_known`, whatever the tables say: they may have forgotten the last ones.
-    pub async fn take_over(self, epoch_known: Epoch) -> Result<Granted, Error> {
+    /// The term's number is higher than `epoch_known`, whatever the tables say: they may have forgotten the last ones. Locks of
+    /// others are waited for, in slices, and `report` whose they are: another candidate would have to wait for them, too.
+    pub async fn take_over(
+        self,
+        epoch_known: Epoch,
+        report: ReportHolder<'_>,
+    ) -> Result<Granted, Error> {
         let Some(granted) = self.granted else {
             return Err(Error::Unavailable("the lock was not waited for".to_owned()));
         };
-        let sent = Clock.now().monotonic;
-        let waited = granted.since(self.since);
-        let takeover = take_over(
-            &self.session,
-            &self.statements,
-            &self.settings,
-            self.identity,
-            waited,
+        let circumstances = Circumstances {
+            identity: self.identity,
+            lock_wait: granted.since(self.since),
             epoch_known,
-            self.seen,
-        )
-        .await?;
-        let term = Term::new(takeover.epoch, self.settings.lease, sent);
+            seen: self.seen,
+        };
+        let (session, statements) = (&self.session, &self.statements);
+        let begun = take_over(session, statements, &self.settings, circumstances, report);
+        let begun = Box::pin(begun).await?;
         Ok(Granted::new(
             self.session,
             self.settings,
             self.tracker,
-            term,
-            takeover,
+            begun,
         ))
     }
 
@@ -164,7 +178,11 @@ impl Candidate {
         let client = &self.session.client;
         let key = self.settings.lock_key();
         let asked = async { client.query_opt(HOLDER, &[&key]).await };
-        let found = self.session.call("looking at the holder", asked).await?;
+        let found = self
+            .session
+            .call_unless_locked("looking at the holder", asked);
+        // Who locks the table of the leadership keeps this server from looking, and from nothing else yet.
+        let found = found.await?.flatten();
         let Some(holder) = found.as_ref().and_then(Holder::of) else {
             self.holder.forget();
             return Ok(());

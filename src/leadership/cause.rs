@@ -20,6 +20,8 @@ pub enum Cause {
     RefusedWrite,
     /// Something held the active up.
     Stuck,
+    /// It had the lock, and did not come to serve.
+    TakeoverFailed,
     /// The active lost its session and could tell so.
     SessionLost,
     /// The session ended while the active still announced itself: it was killed or crashed, or its connection broke.
@@ -43,6 +45,7 @@ impl Cause {
             Self::NatsLost => "nats-lost",
             Self::RefusedWrite => "refused-write",
             Self::Stuck => "stuck",
+            Self::TakeoverFailed => "takeover-failed",
             Self::SessionLost => "session-lost",
             Self::SessionEnded => "session-ended",
             Self::Silent => "silent",
@@ -85,6 +88,8 @@ pub struct Seen {
     pub sign_every: Duration,
     pub has_ended_holder: bool,
     pub has_failed_over: bool,
+    /// The history does not say that the term served.
+    pub never_served: bool,
 }
 
 impl Seen {
@@ -97,6 +102,11 @@ impl Seen {
         if self.has_ended_holder {
             let detail = "it was silent for more than two leases, and a standby ended its session";
             return End::new(Cause::EndedByStandby, detail);
+        }
+        if self.never_served {
+            // The last sign was that of an active before it.
+            let detail = "its session ended before it had taken over: it was killed or crashed meanwhile, or its connection broke";
+            return End::new(Cause::TakeoverFailed, detail);
         }
         let Some(silence) = self.silence else {
             let detail = "the session of the active ended, and this server had no announcement of that active before";
@@ -139,6 +149,11 @@ mod tests {
             ..seen(5000)
         };
         assert_eq!(ended.end(lease).cause, "ended-by-standby");
+        let began = Seen {
+            never_served: true,
+            ..seen(5000)
+        };
+        assert_eq!(began.end(lease).cause, "takeover-failed");
         let failed_over = Seen {
             has_failed_over: true,
             ..ended

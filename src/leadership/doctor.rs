@@ -9,6 +9,7 @@ use super::checks::{self, Contender, Facts};
 use super::error::Error;
 use super::session::{Session, Settings};
 use crate::clock::Clock;
+use crate::postgres::holders::LockHolder;
 
 /// The answers, each of which may be missing for itself.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub struct Diagnosis {
     pub link: Result<Link, Error>,
     /// The holder of the lock comes first.
     pub contenders: Result<Vec<Contender>, Error>,
+    /// Who keeps every server from becoming active, by a lock on its tables.
+    pub lock_holder: Result<Option<LockHolder>, Error>,
 }
 
 /// The way to the database.
@@ -50,6 +53,7 @@ pub async fn diagnose(settings: &Settings, tracker: &TaskTracker) -> Result<Diag
         facts: checks::facts(&session).await,
         link: link(&session).await,
         contenders: checks::contenders(&session, settings).await,
+        lock_holder: session.lock_holder(&[], true).await,
         // From then on Postgres ends the session when it is silent for a lease.
         settings: match pinned {
             Ok(()) => session.arm(settings).await,

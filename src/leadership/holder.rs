@@ -54,7 +54,12 @@ impl Holder {
 
 /// Looks at the holder that found the same.
 #[derive(Debug, Default)]
-pub(super) struct Watch(Option<Unchanged>);
+pub(super) struct Watch {
+    last: Option<Unchanged>,
+    /// Which session it was, also after it has gone.
+    known: Option<i32>,
+    changed: Option<Instant>,
+}
 
 #[derive(Debug)]
 struct Unchanged {
@@ -78,7 +83,14 @@ impl Watch {
         every: Duration,
         now: Instant,
     ) -> bool {
-        let known = self.0.take().filter(|before| {
+        if self
+            .known
+            .replace(holder.pid)
+            .is_some_and(|pid| pid != holder.pid)
+        {
+            self.changed = Some(now);
+        }
+        let known = self.last.take().filter(|before| {
             before.holder == *holder
                 && holder.doing.is_some()
                 && now.since(before.looked) <= every + every / 2 + Duration::from_millis(250)
@@ -98,13 +110,18 @@ impl Watch {
         };
         let limit = lease.max(holder.lease) * 2;
         let is_frozen = seen.looks >= LOOKS_MIN && now.since(seen.since) > limit;
-        self.0 = Some(seen);
+        self.last = Some(seen);
         is_frozen
     }
 
     /// Nobody holds the lock, or nobody knows.
     pub(super) fn forget(&mut self) {
-        self.0 = None;
+        self.last = None;
+    }
+
+    /// When the lock was last found in other hands: it was free before.
+    pub(super) fn changed(&self) -> Option<Instant> {
+        self.changed
     }
 }
 

@@ -10,11 +10,13 @@ use tokio_util::task::TaskTracker;
 
 use super::cause::{Cause, End};
 use super::error::TermLost;
+use super::history::Unnoted;
 use super::leader_task::Task;
 use super::locks::InTheWay;
+use super::recorded::release;
 use super::session::{Session, Settings};
 use super::session_read::SessionReads;
-use super::takeover::Takeover;
+use super::takeover::{Begun, Takeover};
 use super::term::Term;
 use crate::core::attempts::EndKind;
 use crate::core::ids::Epoch;
@@ -77,6 +79,7 @@ pub struct Granted {
     tracker: TaskTracker,
     term: Term,
     takeover: Takeover,
+    unnoted: Option<Unnoted>,
 }
 
 impl Granted {
@@ -84,15 +87,31 @@ impl Granted {
         session: Session,
         settings: Settings,
         tracker: TaskTracker,
-        term: Term,
-        takeover: Takeover,
+        begun: Begun,
     ) -> Self {
+        let Begun {
+            takeover,
+            unnoted,
+            sent,
+        } = begun;
+        let term = Term::new(takeover.epoch, settings.lease, sent);
+        let lacks = unnoted.as_ref().map(|row| row.sentence(term.epoch()));
+        term.history_lacks(lacks);
         Self {
             session,
             settings,
             tracker,
             term,
             takeover,
+            unnoted,
+        }
+    }
+
+    /// Gives the lock up before the term serves, and records why.
+    pub async fn give_up(self, end: End) {
+        let (key, epoch) = (self.settings.lock_key(), self.term.epoch());
+        if let Err(error) = release(&self.session, key, epoch, &end, || ()).await {
+            tracing::debug!(%error, "the lock is given up by closing the session");
         }
     }
 
@@ -123,6 +142,7 @@ impl Granted {
             reports,
             renewals: 0,
             in_the_way: InTheWay::default(),
+            unnoted: self.unnoted,
         };
         self.tracker.spawn(task.run());
         Leader {

@@ -9,15 +9,15 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::cause::{Cause, End};
 use super::error::TermLost;
-use super::leader::{
-    Apply, Command, Committed, ConditionRow, Done, LimitRow, RELEASE_LIMIT, Record,
-};
+use super::history::Unnoted;
+use super::leader::{Apply, Command, Committed, ConditionRow, Done, LimitRow, Record};
 use super::locks::{InTheWay, Verdict, slice};
 use super::loss::Loss;
+use super::recorded::release;
 use super::session::{Session, Settings};
 use super::session_read::SessionRead;
 use super::statements::{
-    COMPLETE, HOLDS_LOCK, IS_SAME, NOTE_REFUSAL, RELEASE, SHOW_CONDITIONS, SHOW_LIMITS,
+    COMPLETE, HOLDS_LOCK, IS_SAME, NOTE_REFUSAL, SHOW_CONDITIONS, SHOW_LIMITS,
 };
 use super::step_down;
 use super::term::Term;
@@ -49,6 +49,8 @@ pub(super) struct Task<A: Apply> {
     pub(super) reports: mpsc::Sender<Done<A::Batch>>,
     pub(super) renewals: u32,
     pub(super) in_the_way: InTheWay,
+    /// What the history lacks of this term.
+    pub(super) unnoted: Option<Unnoted>,
 }
 
 /// A task that panics ends its term like any other, before its session is closed: the active would wait for the end of the
@@ -81,6 +83,8 @@ impl<A: Apply> Task<A> {
         // Preparing may have taken a while.
         self.renew().await?;
         let secret = self.listen().await?;
+        // What was in its way may have gone.
+        self.complete_history().await?;
         // What was noted since the snapshot was not reported.
         self.term.note_gone();
         self.term.note_outbox();
@@ -128,6 +132,7 @@ impl<A: Apply> Task<A> {
                     self.renew().await?;
                     if self.renewals.is_multiple_of(RENEWALS_PER_LOCK_CHECK) {
                         self.ensure_recorded().await?;
+                        self.complete_history().await?;
                     }
                 }
             }
@@ -405,27 +410,12 @@ impl<A: Apply> Task<A> {
 
     /// The standby in the queue has the lock before this returns.
     async fn release(&mut self, end: End) -> String {
-        let client = &self.session.client;
-        let key = self.settings.lock_key();
-        let epoch = self.term.epoch().0.cast_signed();
         let why = format!("the lock was given up: {}", end.detail);
-        let term = &self.term;
-        let release = async {
-            client
-                .execute(RELEASE, &[&epoch, &end.cause, &end.detail])
-                .await?;
-            // From here on somebody else may be active.
-            term.finish(TermLost::new(EndKind::Own, why.clone()));
-            client
-                .query_one("SELECT pg_advisory_unlock($1)", &[&key])
-                .await
-        };
-        match self
-            .session
-            .call_within(RELEASE_LIMIT, "giving up the lock", release)
-            .await
-        {
-            Ok(_) => why,
+        let (key, epoch) = (self.settings.lock_key(), self.term.epoch());
+        // From here on somebody else may be active.
+        let is_over = || self.term.finish(TermLost::new(EndKind::Own, why.clone()));
+        match release(&self.session, key, epoch, &end, is_over).await {
+            Ok(()) => why,
             Err(error) => format!("the lock was given up by closing the session: {error}"),
         }
     }

@@ -7,8 +7,6 @@
 use std::time::Duration;
 
 use tokio::sync::mpsc::error::TryRecvError;
-use tokio_postgres::Row;
-use tokio_postgres::types::Type;
 
 use super::cause::End;
 use super::error::Error;
@@ -19,6 +17,7 @@ use crate::clock::Clock;
 use crate::core::lease::Lease;
 use crate::core::refusal::{Refusal, took_too_long, waits_for_others};
 use crate::core::time::Instant;
+use crate::postgres::holders::{self, LockHolder};
 
 /// Two slices and what is asked between them are to end well within a lease.
 const SLICE_MAX: Duration = Duration::from_millis(500);
@@ -41,10 +40,16 @@ pub(super) fn slice(lease: Lease) -> Duration {
     lease.renew_every().min(SLICE_MAX)
 }
 
+/// A lock that nobody holds any more when it is looked at has gone that very moment. One that is never seen may be made up: a trigger
+/// may raise what it likes.
+const UNSEEN_MAX: u32 = 3;
+
 /// Whose locks, and when something was in the way last.
 #[derive(Debug, Default)]
 pub(super) struct InTheWay {
     last: Option<Instant>,
+    /// How often in a row nobody was found.
+    unseen: u32,
 }
 
 /// What follows from a refusal.
@@ -70,27 +75,45 @@ impl<A: Apply> Task<A> {
             return Ok(Verdict::Refused(refusal));
         }
         let found = self.who_is_in_the_way(&refusal.table).await?;
-        if now.since(began) >= TOLD_AFTER {
-            let blocker = format!("{}; {}", found.sentence, found.remedy);
-            self.term.blocked(Some(blocker));
+        if found.is_nobody() && self.in_the_way.unseen < UNSEEN_MAX {
+            self.in_the_way.unseen += 1;
+            return self.again().await;
         }
-        let is_known = self.in_the_way.last.is_some() || found.was_noted;
-        let waits = found.locks_all || !is_known && now.since(began) < PATIENCE;
+        let ((sentence, remedy), locks_all) = match &found {
+            Found::Holder(holder) => {
+                self.in_the_way.unseen = 0;
+                let found = (holder.sentence("a commit"), holder.remedy.clone());
+                (found, holder.locks_all)
+            }
+            Found::Nobody | Found::Unknown => (holders::nobody(&refusal.table, "a commit"), false),
+        };
+        if now.since(began) >= TOLD_AFTER {
+            self.term.blocked(Some(format!("{sentence}; {remedy}")));
+        }
+        let waits = locks_all
+            || now.since(began) < PATIENCE
+                && self.in_the_way.last.is_none()
+                && !self.was_noted().await?;
         if waits {
-            return Ok(match self.meanwhile().await? {
-                Some(end) => Verdict::End(end),
-                None => Verdict::TryAgain,
-            });
+            return self.again().await;
         }
         self.hurry(now).await?;
-        refusal.reason = format!("{}: {}", refusal.reason, found.sentence);
-        refusal.remedy = found.remedy;
+        refusal.reason = format!("{}: {sentence}", refusal.reason);
+        refusal.remedy = remedy;
         Ok(Verdict::Refused(refusal))
+    }
+
+    async fn again(&mut self) -> Result<Verdict, Loss> {
+        Ok(match self.meanwhile().await? {
+            Some(end) => Verdict::End(end),
+            None => Verdict::TryAgain,
+        })
     }
 
     /// A commit got through.
     pub(super) async fn nothing_in_the_way(&mut self) -> Result<(), Loss> {
         self.term.blocked(None);
+        self.in_the_way.unseen = 0;
         let now = Clock.now().monotonic;
         if self
             .in_the_way
@@ -113,33 +136,39 @@ impl<A: Apply> Task<A> {
     }
 
     async fn limit(&mut self, lock: Duration, statement: Duration) -> Result<(), Loss> {
-        let set = format!(
-            "SET lock_timeout = {}; SET statement_timeout = {}",
-            lock.as_millis(),
-            statement.as_millis()
-        );
-        let set = self.session.client.batch_execute(&set);
-        Ok(self.session.call("setting timeouts", set).await?)
+        Ok(self.session.set_timeouts(statement, lock).await?)
     }
 
     async fn who_is_in_the_way(&mut self, table: &str) -> Result<Found, Loss> {
         let sent = Clock.now().monotonic;
-        let client = &self.session.client;
-        let asked = async {
-            let row = client
-                .query_typed_opt(HOLDERS, &[(&table, Type::TEXT)])
-                .await?;
-            row.map(|row| Found::of(&row)).transpose()
-        };
-        let found = match self.session.call("looking who holds a lock", asked).await {
-            Ok(found) => found,
+        let found = match self.session.lock_holder(&[table], false).await {
+            Ok(Some(holder)) => Found::Holder(holder),
+            Ok(None) => Found::Nobody,
             Err(Error::Unavailable(why)) => return Err(Error::Unavailable(why).into()),
             // Not every role may look.
-            Err(_) if !client.is_closed() => None,
+            Err(_) if !self.session.client.is_closed() => Found::Unknown,
             Err(error) => return Err(error.into()),
         };
         self.proved(sent);
-        Ok(found.unwrap_or_else(|| Found::nobody(table)))
+        Ok(found)
+    }
+
+    /// A term before has met something like it. Not where that cannot be read: this very table may be locked.
+    async fn was_noted(&mut self) -> Result<bool, Loss> {
+        let sent = Clock.now().monotonic;
+        let client = &self.session.client;
+        let asked = async {
+            match client.query_typed_opt(WAS_NOTED, &[]).await {
+                Err(error) if error.as_db_error().is_some() && !client.is_closed() => Ok(None),
+                asked => asked,
+            }
+        };
+        let row = self
+            .session
+            .call("looking what was refused before", asked)
+            .await?;
+        self.proved(sent);
+        Ok(row.is_some_and(|row| row.try_get(0).unwrap_or_default()))
     }
 
     /// What the server wants while its commit waits.
@@ -162,85 +191,19 @@ impl<A: Apply> Task<A> {
 }
 
 /// Who holds what a commit waits for.
-struct Found {
-    sentence: String,
-    remedy: String,
-    /// Nothing can be published, or no other term can begin, while it is held.
-    locks_all: bool,
-    /// A term before has found something like it.
-    was_noted: bool,
+enum Found {
+    Holder(LockHolder),
+    Nobody,
+    /// Postgres does not say.
+    Unknown,
 }
-
-/// Locks that writers wait for, or that come with rows that were changed or locked; those of the table in question first.
-const HOLDERS: &str = "SELECT l.pid, coalesce(a.usename::text, p.owner::text, ''), coalesce(a.application_name, ''),
-        coalesce(a.state, ''), 
-        to_char(coalesce(a.xact_start, p.prepared) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC', p.gid,
-        string_agg(DISTINCT c.relname || ' (' || l.mode || ')', ', '),
-        -- Of all holders. What a takeover reads, only this mode keeps from being read.
-        bool_or(bool_or(c.relname IN ('messages', 'channels') AND l.mode NOT IN ('RowShareLock', 'RowExclusiveLock')
-            OR l.mode = 'AccessExclusiveLock' AND c.relname IN ('server_info', 'clients', 'positions', 'moved_positions', 'position_acks',
-                'position_holders', 'subscriptions', 'paused_positions', 'gone_ranges', 'lost_ranges', 'dropped_guids',
-                'closed_connections', 'unreadable_messages', 'pending_acks', 'policies', 'set_limits', 'delivery_counts',
-                'deleted_channels', 'leadership', 'takeovers', 'term_keys', 'encryption_keys'))) OVER (),
-        EXISTS (SELECT FROM refused_writes WHERE sqlstate IN ('55P03', '40P01')
-            AND last_at > clock_timestamp() - interval '30 seconds')
-    FROM pg_locks l
-    JOIN pg_class c ON c.oid = l.relation AND c.relkind = 'r' AND c.relnamespace = current_schema()::regnamespace
-    LEFT JOIN pg_stat_activity a ON a.pid = l.pid
-    LEFT JOIN LATERAL (
-        -- Until Postgres restarts it goes by the virtual number of the session that it was prepared on.
-        SELECT p.gid, p.owner, p.prepared FROM pg_locks own JOIN pg_prepared_xacts p ON p.transaction = own.transactionid
-        WHERE l.pid IS NULL AND own.pid IS NULL AND own.virtualtransaction = l.virtualtransaction
-    ) p ON true
-    WHERE l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
-        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-        AND l.mode NOT IN ('AccessShareLock', 'ShareUpdateExclusiveLock')
-    GROUP BY l.pid, a.usename, p.owner, a.application_name, a.state, a.xact_start, p.prepared, p.gid
-    ORDER BY bool_or(c.relname = $1) DESC, coalesce(a.xact_start, p.prepared) NULLS LAST
-    LIMIT 1";
 
 impl Found {
-    fn of(row: &Row) -> Result<Self, tokio_postgres::Error> {
-        let (role, application): (String, String) = (row.try_get(1)?, row.try_get(2)?);
-        let state: String = row.try_get(3)?;
-        let since: Option<String> = row.try_get(4)?;
-        let since = since.unwrap_or_else(|| "an unknown time".to_owned());
-        let what: String = row.try_get(6)?;
-        let prepared: Option<String> = row.try_get(5)?;
-        let (who, remedy) = match (prepared, row.try_get::<_, Option<i32>>(0)?) {
-            (Some(name), _) => (
-                format!("the prepared transaction {name:?} of role {role:?}"),
-                format!(
-                    "COMMIT PREPARED or ROLLBACK PREPARED '{}'",
-                    name.replace('\'', "''")
-                ),
-            ),
-            (None, Some(pid)) => (
-                format!("session {pid} of role {role:?} (application {application:?}, {state})"),
-                format!("end its transaction, or the session: SELECT pg_terminate_backend({pid})"),
-            ),
-            (None, None) => (
-                "a prepared transaction".to_owned(),
-                "look at pg_prepared_xacts, and ROLLBACK PREPARED it".to_owned(),
-            ),
-        };
-        Ok(Self {
-            sentence: format!(
-                "another transaction holds a lock that a commit needs: {who}, open since {since}, holds {what}"
-            ),
-            remedy,
-            locks_all: row.try_get(7)?,
-            was_noted: row.try_get(8)?,
-        })
-    }
-
-    /// It has gone meanwhile, or this role may not see it.
-    fn nobody(table: &str) -> Self {
-        Self {
-            sentence: format!("another transaction held a lock on {table} that a commit needs"),
-            remedy: "look at pg_locks and pg_stat_activity for who holds it".to_owned(),
-            locks_all: false,
-            was_noted: false,
-        }
+    fn is_nobody(&self) -> bool {
+        matches!(self, Self::Nobody)
     }
 }
+
+const WAS_NOTED: &str =
+    "SELECT EXISTS (SELECT FROM refused_writes WHERE sqlstate IN ('55P03', '40P01')
+    AND last_at > clock_timestamp() - interval '30 seconds')";

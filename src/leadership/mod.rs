@@ -14,6 +14,7 @@
 //! | [`candidate`], `holder` | the standby's side: waits for the lock in slices, ends a holder that is frozen |
 //! | `identity` | which Postgres and which tables a session leads to |
 //! | [`takeover`] | the epoch, and whether this is still the database that the tables were written on |
+//! | `history` | the table `takeovers`, for which no term is lost |
 //! | [`step_down`] | how an operator asks the active to make room |
 //! | [`term`] | pure: lease, trust window, end of the term |
 //! | [`leader`], `leader_task` | the active's side, and the task that owns the session: commits, session reads and renewals until something goes wrong |
@@ -34,6 +35,7 @@ pub mod cause;
 pub mod checks;
 pub mod doctor;
 pub mod error;
+mod history;
 mod holder;
 mod identity;
 pub mod key;
@@ -56,5 +58,5 @@ pub use identity::read_once as read_identity;
 pub use leader::{Apply, Committed, ConditionRow, Done, Granted, Leader, LimitRow, Record};
 pub use session::Settings;
 pub use session_read::{SessionRead, SessionReads};
-pub use takeover::{Reason, Takeover};
+pub use takeover::{Reason, ReportHolder, Takeover};
 pub use term::Term;

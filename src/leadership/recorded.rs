@@ -1,9 +1,13 @@
-//! Whether the row of the term is as the takeover wrote it: everybody who reads goes by it.
+//! The row of the term: whether it is as the takeover wrote it, because everybody who reads goes by it, and what is written there
+//! when the term ends.
 
-use super::leader::Apply;
+use super::cause::End;
+use super::error::Error;
+use super::leader::{Apply, RELEASE_LIMIT};
 use super::leader_task::Task;
 use super::loss::Loss;
-use super::statements::RECORDED;
+use super::session::Session;
+use super::statements::{RECORDED, RELEASE};
 use crate::core::ids::Epoch;
 
 impl<A: Apply> Task<A> {
@@ -34,4 +38,29 @@ impl<A: Apply> Task<A> {
         let own = self.term.epoch();
         Err(Loss::Overwritten { own, found })
     }
+}
+
+/// Records the end of a term and unlocks. `unlocks` is called between the two.
+pub(super) async fn release(
+    session: &Session,
+    key: i64,
+    epoch: Epoch,
+    end: &End,
+    unlocks: impl Fn(),
+) -> Result<(), Error> {
+    let client = &session.client;
+    let epoch = epoch.0.cast_signed();
+    let release = async {
+        client
+            .execute(RELEASE, &[&epoch, &end.cause, &end.detail])
+            .await?;
+        unlocks();
+        client
+            .query_one("SELECT pg_advisory_unlock($1)", &[&key])
+            .await
+    };
+    session
+        .call_within(RELEASE_LIMIT, "giving up the lock", release)
+        .await
+        .map(drop)
 }

@@ -9,15 +9,19 @@ use futures_util::{StreamExt, stream};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tokio_postgres::{AsyncMessage, Client, Config, Connection, SimpleQueryMessage};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, Row, SimpleQueryMessage};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::error::Error;
 use super::key::lock_key;
+use super::locks::slice;
 use crate::config::database::{DatabaseError, DatabaseUrl};
 use crate::core::lease::Lease;
 use crate::postgres::find;
+use crate::postgres::holders::{self, HOLDERS, LockHolder, READ_BY_TAKEOVERS};
 use crate::postgres::pins::{self, PinError};
 
 /// What one server brings to the race.
@@ -171,11 +175,37 @@ impl Session {
         pins::ensure(&self.url, rows).map_err(|error| Error::Refused(error.to_string()))
     }
 
-    /// Zero for none.
-    pub(super) async fn set_statement_timeout(&self, timeout: Duration) -> Result<(), Error> {
-        let set = format!("SET statement_timeout = {}", timeout.as_millis());
+    /// How long a statement may take, and how long it may wait for one lock. Zero for any time.
+    pub(super) async fn set_timeouts(
+        &self,
+        statement: Duration,
+        lock: Duration,
+    ) -> Result<(), Error> {
+        let set = format!(
+            "SET statement_timeout = {}; SET lock_timeout = {}",
+            statement.as_millis(),
+            lock.as_millis()
+        );
         self.call("setting timeouts", self.client.batch_execute(&set))
             .await
+    }
+
+    /// Who holds a lock that somebody waits for, most likely on these tables; or who keeps takeovers from beginning, if anybody does.
+    pub(super) async fn lock_holder(
+        &self,
+        tables: &[&str],
+        of_takeovers: bool,
+    ) -> Result<Option<LockHolder>, Error> {
+        let asked = async {
+            let parameters: [(&(dyn ToSql + Sync), Type); 3] = [
+                (&tables, Type::TEXT_ARRAY),
+                (&READ_BY_TAKEOVERS, Type::TEXT_ARRAY),
+                (&of_takeovers, Type::BOOL),
+            ];
+            let row = self.client.query_typed_opt(HOLDERS, &parameters).await?;
+            row.map(|row| holder_of(&row)).transpose()
+        };
+        self.call("looking who holds a lock", asked).await
     }
 
     /// Sets the timeouts by which Postgres itself ends a session whose server is frozen, dead or unreachable, and
@@ -189,9 +219,10 @@ impl Session {
                 "statement_timeout",
                 settings.statement_timeout.as_millis().to_string(),
             ),
+            // Somebody else's lock is named rather than waited for.
             (
                 "lock_timeout",
-                settings.statement_timeout.as_millis().to_string(),
+                slice(settings.lease).as_millis().to_string(),
             ),
             ("tcp_keepalives_idle", "1".to_owned()),
             ("tcp_keepalives_interval", "1".to_owned()),
@@ -269,6 +300,21 @@ impl Session {
         }
     }
 
+    /// The same; `None` when somebody else held a lock for longer than this session waits for one. Nothing was done then.
+    pub(super) async fn call_unless_locked<T>(
+        &self,
+        what: &str,
+        call: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<Option<T>, Error> {
+        let call = async {
+            match call.await {
+                Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Ok(None),
+                answered => answered.map(Some),
+            }
+        };
+        self.call(what, call).await
+    }
+
     /// Resolves when the connection has ended, also while nothing is asked.
     pub(super) fn closed(&self) -> impl Future<Output = ()> + use<> {
         self.closed.clone().cancelled_owned()
@@ -317,6 +363,20 @@ where
         }
     }
     Ok(())
+}
+
+fn holder_of(row: &Row) -> Result<LockHolder, tokio_postgres::Error> {
+    let row = holders::Row {
+        pid: row.try_get("pid")?,
+        role: row.try_get("role")?,
+        application: row.try_get("application")?,
+        state: row.try_get("state")?,
+        since: row.try_get("since")?,
+        prepared: row.try_get("prepared")?,
+        holds: row.try_get("holds")?,
+        locks_all: row.try_get("locks_all")?,
+    };
+    Ok(row.into())
 }
 
 fn is_optional(name: &str) -> bool {

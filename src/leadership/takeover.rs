@@ -3,14 +3,19 @@
 
 use std::time::Duration;
 
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Row, Statement};
 
 use super::cause::{Cause, End, Seen};
 use super::error::Error;
+use super::history::{self, First, Unnoted, Written};
+use super::locks::slice;
 use super::session::{Session, Settings};
 use crate::config::database::DatabaseError;
 use crate::core::database_identity::DatabaseIdentity;
 use crate::core::ids::Epoch;
+use crate::core::time::Instant;
+use crate::postgres::holders;
 
 /// How a term began.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +66,7 @@ struct Origin {
 #[derive(Debug)]
 pub(super) struct Statements {
     last: Statement,
-    record: Statement,
+    history: history::Statements,
 }
 
 impl Statements {
@@ -69,14 +74,20 @@ impl Statements {
         let what = "preparing the takeover";
         Ok(Self {
             last: session.call(what, session.client.prepare(LAST)).await?,
-            record: session.call(what, session.client.prepare(RECORD)).await?,
+            history: history::Statements::prepare(session).await?,
         })
     }
 
-    async fn read_last(&self, session: &Session) -> Result<Row, Error> {
+    /// `None` while somebody holds a lock on what a takeover reads.
+    async fn read_last(&self, session: &Session) -> Result<Option<Row>, Error> {
         let read = session.client.query_opt(&self.last, &[]);
-        let row = session.call("reading the last term", read).await?;
-        row.ok_or_else(|| {
+        let Some(row) = session
+            .call_unless_locked("reading the last term", read)
+            .await?
+        else {
+            return Ok(None);
+        };
+        row.map(Some).ok_or_else(|| {
             Error::Unavailable(
                 "table leadership has no row: somebody deleted it; it is written again".to_owned(),
             )
@@ -84,26 +95,98 @@ impl Statements {
     }
 }
 
+/// Whether all that a term reads first can be read: a term that begins and then has to wait for it serves nobody.
+async fn is_readable(session: &Session) -> Result<bool, Error> {
+    let touch = holders::touch_all();
+    let touched = async {
+        match session.client.batch_execute(&touch).await {
+            // What is missing is named by who needs it.
+            Err(error)
+                if error.as_db_error().is_some()
+                    && error.code() != Some(&SqlState::LOCK_NOT_AVAILABLE) =>
+            {
+                Ok(())
+            }
+            touched => touched,
+        }
+    };
+    let touched = session.call_unless_locked("looking for locks", touched);
+    Ok(touched.await?.is_some())
+}
+
+/// What the first write of a term starts from.
+pub(super) struct Circumstances {
+    pub(super) identity: DatabaseIdentity,
+    pub(super) lock_wait: Duration,
+    pub(super) epoch_known: Epoch,
+    pub(super) seen: Seen,
+}
+
+/// The first write of a term is done.
+pub(super) struct Begun {
+    pub(super) takeover: Takeover,
+    /// What the history lacks of it.
+    pub(super) unnoted: Option<Unnoted>,
+    /// When that write was sent.
+    pub(super) sent: Instant,
+}
+
+/// Called with whose lock it waits for, each time that it looks.
+pub type ReportHolder<'a> = &'a (dyn Fn(String) + Send + Sync);
+
+/// Somebody holds a lock that this takeover needs, and whoever else became the candidate would wait for it, too. Returns after a
+/// slice of time, which the statement that was tried has taken.
+async fn tell_holder(
+    session: &Session,
+    tables: &[&str],
+    report: ReportHolder<'_>,
+) -> Result<(), Error> {
+    let holder = match session.lock_holder(tables, false).await {
+        Ok(holder) => holder,
+        Err(error) if session.client.is_closed() => return Err(error),
+        Err(_) => None,
+    };
+    report(holder.map_or_else(
+        || {
+            let (sentence, remedy) = holders::nobody("what it reads", "a takeover");
+            format!("{sentence}; {remedy}")
+        },
+        |holder| holder.keeps_takeovers_out(),
+    ));
+    Ok(())
+}
+
 pub(super) async fn take_over(
     session: &Session,
     statements: &Statements,
     settings: &Settings,
-    identity: DatabaseIdentity,
-    lock_wait: Duration,
-    epoch_known: Epoch,
-    seen: Seen,
-) -> Result<Takeover, Error> {
+    circumstances: Circumstances,
+    report: ReportHolder<'_>,
+) -> Result<Begun, Error> {
+    let Circumstances {
+        identity,
+        lock_wait,
+        epoch_known,
+        seen,
+    } = circumstances;
     let here = Origin {
         system_identifier: identity.system_identifier,
         timeline: identity.timeline,
     };
-    // Together: clients wait for each message to Postgres. While it waited for the lock, statements had no limit.
-    let (limited, last) = tokio::join!(
-        session.set_statement_timeout(settings.statement_timeout),
-        statements.read_last(session),
-    );
-    limited?;
-    let last = last?;
+    let (last, before) = loop {
+        // Together: clients wait for each message to Postgres. While it waited for the lock, statements had no limit.
+        let (limited, last, before, is_readable) = tokio::join!(
+            session.set_timeouts(settings.statement_timeout, slice(settings.lease)),
+            statements.read_last(session),
+            statements.history.read(session),
+            is_readable(session),
+        );
+        limited?;
+        if let (Some(last), true) = (last?, is_readable?) {
+            break (last, before?);
+        }
+        tell_holder(session, &[], report).await?;
+    };
     let (last_epoch, previous, was_released): (i64, Option<String>, bool) =
         (last.get(0), last.get(1), last.get(2));
     let then = Origin {
@@ -118,13 +201,14 @@ pub(super) async fn take_over(
             settings.schema
         ))
     })?;
-    let last_end = last.get::<_, Option<String>>(6).zip(last.get(7));
+    let last_end = last.get::<_, Option<String>>(5).zip(last.get(6));
     let end = match (&previous, was_released, last_end) {
         (None, _, _) => End::new(Cause::FirstStart, "no server had served from these tables"),
         (Some(_), true, Some((cause, detail))) => End { cause, detail },
         (Some(_), true, None) => End::new(Cause::Stopped, "its server gave the lock up"),
         (Some(_), false, _) => Seen {
             has_failed_over: timeline_advanced.is_some(),
+            never_served: before.never_served,
             ..seen
         }
         .end(settings.lease.duration()),
@@ -134,39 +218,38 @@ pub(super) async fn take_over(
         (Some(_), true) => Reason::Released,
         (Some(_), false) => Reason::Lost,
     };
-    let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
-    let recorded = session
-        .call(
-            "recording the takeover",
-            session.client.query_opt_scalar(
-                &statements.record,
-                &[
-                    &last_epoch,
-                    &settings.server_id,
-                    &host.unwrap_or_default(),
-                    &i32::try_from(std::process::id()).unwrap_or_default(),
-                    &i32::try_from(settings.lease.duration().as_millis()).unwrap_or(i32::MAX),
-                    &settings.lock_key(),
-                    &here.system_identifier.or(then.system_identifier),
-                    &here.timeline.or(then.timeline),
-                    &previous,
-                    &reason.as_str(),
-                    &lock_wait.as_secs_f64(),
-                    &epoch_known.0.cast_signed(),
-                    &timeline_advanced.map(|(before, _)| before),
-                    &timeline_advanced.map(|(_, after)| after),
-                    &end.cause,
-                    &end.detail,
-                ],
-            ),
-        )
-        .await;
-    let Some(epoch): Option<i64> = recorded? else {
+    let first = First {
+        last_epoch,
+        epoch_known: epoch_known.0.cast_signed(),
+        server_id: &settings.server_id,
+        lease: settings.lease.duration(),
+        lock_key: settings.lock_key(),
+        system_identifier: here.system_identifier.or(then.system_identifier),
+        timeline: here.timeline.or(then.timeline),
+        timeline_advanced,
+        previous: previous.as_deref(),
+        reason,
+        lock_wait,
+        end: &end,
+    };
+    let Written {
+        epoch,
+        unnoted,
+        sent,
+    } = loop {
+        let written = statements.history.write(session, &first).await;
+        if let Some(written) = written? {
+            break written;
+        }
+        tell_holder(session, &["leadership"], report).await?;
+    };
+    let Some(epoch) = epoch else {
         return Err(Error::Unavailable(
-            "another session changed table leadership during the takeover".to_owned(),
+            "another session changed table leadership during the takeover, or a trigger or rule on it dropped the change"
+                .to_owned(),
         ));
     };
-    Ok(Takeover {
+    let takeover = Takeover {
         epoch: Epoch(epoch.cast_unsigned()),
         identity,
         last_epoch: Epoch(last_epoch.cast_unsigned()),
@@ -175,37 +258,18 @@ pub(super) async fn take_over(
         end,
         lock_wait,
         timeline_advanced,
-        failed_over: timeline_advanced.is_some() || last.get::<_, bool>(5),
+        failed_over: timeline_advanced.is_some() || before.failed_over,
+    };
+    Ok(Begun {
+        takeover,
+        unnoted,
+        sent,
     })
 }
 
-/// A failover of Postgres is dealt with when a term that knew of it has committed its first batch.
-const LAST: &str =
-    "SELECT epoch, holder, released_at IS NOT NULL, system_identifier, timeline,
-        EXISTS (
-            SELECT FROM takeovers t
-            WHERE t.timeline_after IS NOT NULL AND NOT EXISTS (
-                SELECT FROM takeovers done WHERE done.epoch >= t.epoch AND done.first_ack IS NOT NULL
-            )
-        ),
+const LAST: &str = "SELECT epoch, holder, released_at IS NOT NULL, system_identifier, timeline,
         CASE WHEN end_epoch = epoch THEN end_cause END, CASE WHEN end_epoch = epoch THEN end_detail END
     FROM leadership";
-
-/// One statement, so that no half of it is ever there.
-const RECORD: &str = "WITH term AS (
-        UPDATE leadership
-        SET epoch = greatest(epoch, $12, (SELECT max(epoch) FROM takeovers)) + 1, holder = $2, host = $3, pid = $4,
-            since = clock_timestamp(), lease_ms = $5, lock_key = $6, backend_pid = pg_backend_pid(),
-            system_identifier = $7, timeline = $8, released_at = NULL
-        WHERE epoch = $1
-        RETURNING epoch
-    ), forgotten AS (
-        DELETE FROM takeovers WHERE epoch <= $1 - 1000
-    )
-    INSERT INTO takeovers
-        (epoch, from_holder, to_holder, reason, lock_wait, timeline_before, timeline_after, cause, detail)
-    SELECT epoch, $9, $2, $10, make_interval(secs => $11), $13::int4, $14::int4, $15, $16 FROM term
-    RETURNING epoch";
 
 /// Writes the only row of the table again where somebody has deleted it, with the number of the last term that is known. To be
 /// called before anything is read of it.

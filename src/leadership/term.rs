@@ -32,6 +32,7 @@ pub struct Term {
     outbox_noted: Arc<Notify>,
     policies_noted: Arc<Notify>,
     blocked: Arc<Mutex<Option<String>>>,
+    history_lacks: Arc<Mutex<Option<String>>>,
 }
 
 impl Term {
@@ -50,6 +51,7 @@ impl Term {
             outbox_noted: Arc::default(),
             policies_noted: Arc::default(),
             blocked: Arc::default(),
+            history_lacks: Arc::default(),
         }
     }
 
@@ -165,6 +167,18 @@ impl Term {
     pub fn blocked_by(&self) -> Option<String> {
         let blocked = self.blocked.lock();
         blocked.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Why the history of takeovers lacks this term; `None` when it has it.
+    pub(super) fn history_lacks(&self, why: Option<String>) {
+        let lacks = self.history_lacks.lock();
+        *lacks.unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    /// Why the history of takeovers lacks this term.
+    pub fn unnoted(&self) -> Option<String> {
+        let lacks = self.history_lacks.lock();
+        lacks.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits for the end of the term and says why it ended. May be dropped and called again.

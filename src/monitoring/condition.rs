@@ -68,6 +68,8 @@ conditions! {
     DeadLettersRefused "dead-letters-refused", Warns;
     /// The former store that the line names is not what was imported, or was never imported and cannot be looked at.
     FormerStoreChanged "former-store-changed", Warns;
+    /// The table of takeovers does not take the row of this term.
+    HistoryLacks "history-incomplete", Warns;
     /// Postgres refuses everything that clients ask for lately, for reasons that do not pass.
     NothingStored "nothing-stored", NotReady;
     /// Postgres refuses some of what is to be stored, for a reason that does not pass.
@@ -96,6 +98,8 @@ conditions! {
     ReadsAstray "reads-astray", Warns;
     /// No connection for reading can be had, or what is read for one purpose cannot be read with them.
     ReadsFail "reads-fail", NotReadyUnlessServing;
+    /// Another transaction holds a lock without which no server becomes active.
+    TakeoverBlocked "takeover-blocked", NotReadyUnlessServing;
     /// A crash or a failover of Postgres would empty tables, because it keeps no log of them.
     UnloggedTables "unlogged-tables", Warns;
 }

@@ -192,7 +192,7 @@ impl CarryOver<'_> {
             let text = progress(update);
             status.unable(Some(format!("it is starting: it imports {from}: {text}")));
         };
-        self.plan(source).run(report).await
+        Box::pin(self.plan(source).run(report)).await
     }
 
     fn plan(&self, from: Source) -> Import {

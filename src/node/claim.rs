@@ -3,6 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
+use super::batches::Batches;
 use super::conflicting_actives::KnownActives;
 use super::owner::{ensure_same_subjects, server_info};
 use super::shared::{Node, RoleError};
@@ -11,7 +12,8 @@ use super::standby_listener::StandbyListener;
 use crate::clock::Clock;
 use crate::core::batch::Batch;
 use crate::core::time::Instant;
-use crate::leadership::{self, Leader};
+use crate::leadership::{self, Cause, End, Granted, Leader};
+use crate::monitoring::condition::Condition;
 use crate::store::{self, ServerInfo};
 
 /// A term that does not serve yet.
@@ -36,18 +38,52 @@ impl Node {
         let epoch_known = self.history().epoch();
         let LockGranted {
             mut candidate,
-            mut batches,
+            batches,
         } = granted;
         let alone = self.presence.ensure_no_conflict(candidate.identity());
         listener.listen_during(self, alone).await??;
         let last_sign = self.presence.last_peer(candidate.identity());
         let last_sign = last_sign.map(|sign| sign.received_at);
         let sign_every = KnownActives::interval(self.leadership.lease.duration());
-        candidate.last_sign_at(last_sign, sign_every);
-        let granted = candidate.take_over(epoch_known).await?;
-        // One that gives the lock up answers until it does.
-        let was_released = granted.takeover().reason == leadership::Reason::Released;
-        let last_sign = if was_released { Some(began) } else { last_sign };
+        let before = listener.lock_free_since;
+        let before = before.filter(|free| last_sign.is_none_or(|sign| *free >= sign));
+        let free_since = *listener.lock_free_since.insert(before.unwrap_or(began));
+        candidate.last_sign_at(last_sign, sign_every, Some(free_since));
+        let blocked = |by| self.status.raise(Condition::TakeoverBlocked, by);
+        let taken = Box::pin(candidate.take_over(epoch_known, &blocked));
+        let granted = listener.listen_during(self, taken).await??;
+        self.status.clear(Condition::TakeoverBlocked);
+        listener.lock_free_since = None;
+        let claimed = self.begin(&granted, batches).await;
+        let (batches, with_savepoints) = match claimed {
+            Ok(begun) => begun,
+            Err(error) => {
+                granted.give_up(failed(&error)).await;
+                return Err(error);
+            }
+        };
+        // One that gives the lock up answers until it does; one whose takeover failed never did.
+        let takeover = granted.takeover();
+        let has_answered = takeover.reason == leadership::Reason::Released
+            && takeover.end.cause != Cause::TakeoverFailed.as_str();
+        let last_sign = if has_answered { Some(began) } else { last_sign };
+        // From here on the lease is renewed: reading the tables may take longer than that.
+        let leader = granted.start(batches);
+        log_takeover(leader.takeover());
+        Ok(Claimed {
+            leader,
+            with_savepoints,
+            began,
+            last_sign,
+        })
+    }
+
+    /// What a term needs before its first batch: the batches, and whether they can be taken back step by step.
+    async fn begin(
+        &self,
+        granted: &Granted,
+        mut batches: Batches,
+    ) -> Result<(Batches, bool), RoleError> {
         let url = &self.config.database_url;
         let wanted = server_info(&self.config.cluster_id, &self.config.subjects);
         let (client, epoch) = (granted.client(), granted.term().epoch());
@@ -62,39 +98,32 @@ impl Node {
             self.store.keys_and_terms(client),
         );
         ensure_same_subjects(&stored?, &wanted)?;
-        unless_refused(forgotten)?;
-        unless_refused(recorded)?;
+        unless_refused(forgotten);
+        unless_refused(recorded);
         let with_savepoints = self.needs_savepoints.swap(false, Ordering::AcqRel) | was_refused?;
         fenced?;
         if with_savepoints {
             batches.verify_before_commit();
         }
         batches.seal_with(self.store.begin_term(client, epoch, keys?).await?);
-        // From here on the lease is renewed: reading the tables may take longer than that.
-        let leader = granted.start(batches);
-        log_takeover(leader.takeover());
-        Ok(Claimed {
-            leader,
-            with_savepoints,
-            began,
-            last_sign,
-        })
+        Ok((batches, with_savepoints))
     }
 }
 
-/// For writes that no term depends on: a lasting refusal by Postgres is logged, and the session goes on.
-fn unless_refused(done: Result<(), store::Error>) -> Result<(), store::Error> {
-    match done {
-        Err(
-            error @ (store::Error::Failed(_)
-            | store::Error::Refused(_)
-            | store::Error::NotStored { .. }),
-        ) => {
-            let error: &dyn std::error::Error = &error;
-            tracing::warn!(error, "a note of the takeover is not stored");
-            Ok(())
-        }
-        done => done,
+/// For the history: why a term ends that does not serve yet.
+pub(super) fn failed(error: &RoleError) -> End {
+    if matches!(error, RoleError::Shutdown) {
+        return End::new(Cause::Stopped, "its server was asked to stop");
+    }
+    End::new(Cause::TakeoverFailed, error.to_string())
+}
+
+/// For writes that no term depends on: whatever Postgres says to them is logged, and whether the session goes on is seen by those
+/// that it does depend on.
+fn unless_refused(done: Result<(), store::Error>) {
+    if let Err(error) = done {
+        let error: &dyn std::error::Error = &error;
+        tracing::warn!(error, "a note of the takeover is not stored");
     }
 }
 

@@ -112,6 +112,7 @@ async fn of_database(
         facts,
         link,
         contenders,
+        lock_holder,
     } = diagnosis;
     findings.push(match (primary, &facts) {
         (Err(error), _) => fail("database", &error),
@@ -139,6 +140,16 @@ async fn of_database(
     }
     if let Ok(facts) = facts {
         findings.push(of_durability(&facts));
+    }
+    match lock_holder {
+        Ok(None) => {}
+        Ok(Some(holder)) => findings.push(Finding {
+            about: "table locks",
+            verdict: Verdict::Fail,
+            text: holder.sentence("a takeover"),
+            remedy: Some(holder.remedy),
+        }),
+        Err(error) => findings.push(fail("table locks", &error)),
     }
     if let Err(error) = group {
         findings.push(fail("group", &error));
@@ -286,12 +297,38 @@ async fn look_at_tables(
         findings.push(fail("cluster-id", &error));
     }
     if version == SchemaVersion::Current {
+        findings.push(of_additions(store).await);
         findings.push(of_encryption(store, config).await);
         findings.push(of_snapshots(store).await);
         findings.push(of_logging(store).await);
         findings.extend(of_reads(store).await);
     }
     findings.push(of_lock(contenders));
+}
+
+/// What else acts on each row that is written.
+async fn of_additions(store: &Store) -> Finding {
+    let about = "triggers";
+    let added = match store.additions().await {
+        Ok(added) => added,
+        Err(error) => return fail(about, &error),
+    };
+    if added.is_empty() {
+        return ok(
+            about,
+            "nobody has added triggers, rules or policies to the tables",
+        );
+    }
+    let what: Vec<&str> = added.iter().map(|it| it.what.as_str()).collect();
+    let remedies: Vec<&str> = added.iter().map(|it| it.remedy.as_str()).collect();
+    warn(
+        about,
+        format!(
+            "somebody has added to the servers' tables: {}; a row that one of them fails for is not stored",
+            what.join(", ")
+        ),
+        format!("where nothing needs them, {}", remedies.join("; ")),
+    )
 }
 
 /// Who keeps Postgres from cleaning up, whether it costs already or not.

@@ -21,7 +21,9 @@ use super::standby_listener::StandbyListener;
 use super::start::{Start, Started};
 use super::status_publisher::StatusPublisher;
 use super::watchdog::Watchdog;
-use super::{console, flood_watch, log_watch, login, read_watch, settings_report};
+use super::{
+    console, flood_watch, log_watch, login, read_watch, settings_report,
+    };
 use crate::administration::AdminRequests;
 use crate::clock::Clock;
 use crate::config::Config;

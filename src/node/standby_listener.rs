@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::core::Event;
 use crate::core::active::EVENTS_PER_TURN;
 use crate::core::standby::Standby;
+use crate::core::time::Instant;
 use crate::nats::{self, Ingress};
 
 /// For reading what waits when the lock is granted. New requests come in meanwhile.
@@ -26,6 +27,8 @@ pub(super) struct StandbyListener {
     ingress: Option<Ingress>,
     connected: watch::Receiver<bool>,
     events: Vec<Event>,
+    /// When this server had the lock and its takeover failed, the first time since another has served.
+    pub(super) lock_free_since: Option<Instant>,
 }
 
 impl StandbyListener {
@@ -36,6 +39,7 @@ impl StandbyListener {
             ingress: None,
             connected: node.nats.connected(),
             events: Vec::new(),
+            lock_free_since: None,
         }
     }
 

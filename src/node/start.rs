@@ -21,6 +21,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::core::attempts::Backoff;
 use crate::leadership::{self, checks};
+use crate::monitoring::condition::Condition;
 use crate::monitoring::reports::Reports;
 use crate::nats::Connection;
 use crate::printable::with_causes;
@@ -78,26 +79,42 @@ impl Start<'_> {
         )
         .with_keys(Keyring::new(&config.encryption, &config.cluster_id))
         .known_direct();
-        store.migrate().await?;
-        store.check_rights().await?;
-        let carry_over = CarryOver {
-            store: &store,
-            config,
-            status: self.status,
-        };
-        Box::pin(carry_over.run()).await?;
-        let mut config = config.clone();
-        config.subjects = subjects_of(&store, &config).await?;
-        ensure_same_cluster(&store, &config).await?;
-        store.check_keys().await?;
-        let ack_secret = store.ack_secret().await?;
+        let opened = self.tables(config, &store).await;
+        if let Err(failure) = &opened
+            && !failure.ends_a_start()
+            && let Ok(Some(holder)) = store.takeover_holder().await
+        {
+            let why = holder.keeps_takeovers_out();
+            self.status.raise(Condition::TakeoverBlocked, why);
+        }
+        let (ack_secret, subjects) = opened?;
         tracing::info!(
             postgres.version = facts.version,
             durability = facts.durability.to_string(),
             schema = config.schema,
             "database is ready"
         );
-        Ok((store, ack_secret, config.subjects))
+        Ok((store, ack_secret, subjects))
+    }
+
+    async fn tables(
+        &self,
+        config: &Config,
+        store: &Store,
+    ) -> Result<(Vec<u8>, Subjects), RoleError> {
+        store.migrate().await?;
+        store.check_rights().await?;
+        let carry_over = CarryOver {
+            store,
+            config,
+            status: self.status,
+        };
+        Box::pin(carry_over.run()).await?;
+        let mut config = config.clone();
+        config.subjects = subjects_of(store, &config).await?;
+        ensure_same_cluster(store, &config).await?;
+        store.check_keys().await?;
+        Ok((store.ack_secret().await?, config.subjects))
     }
 
     async fn nats(

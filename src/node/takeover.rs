@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::claim::Claimed;
+use super::claim::{Claimed, failed};
 use super::session_reads::read_on_session;
 use super::shared::{Node, RoleError};
 use super::standby::LockGranted;
@@ -42,8 +42,14 @@ impl Node {
         granted: LockGranted,
         listener: &mut StandbyListener,
     ) -> Result<Takeover, RoleError> {
-        let claimed = self.claim(granted, listener).await?;
-        let recovered = self.recover(&claimed, listener).await?;
+        let claimed = Box::pin(self.claim(granted, listener)).await?;
+        let recovered = match self.recover(&claimed, listener).await {
+            Ok(recovered) => recovered,
+            Err(error) => {
+                claimed.leader.release_because(failed(&error)).await;
+                return Err(error);
+            }
+        };
         let Claimed {
             leader,
             with_savepoints,

@@ -2,5 +2,6 @@
 
 pub mod bridge;
 pub mod find;
+pub mod holders;
 pub mod pins;
 pub mod pooler;

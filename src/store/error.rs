@@ -78,6 +78,8 @@ pub(super) enum Fault {
 /// The SQLSTATE of rows that Postgres finds damaged on its disk.
 const DATA_CORRUPTED: &str = "XX001";
 
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+
 const QUERY_CANCELED: &str = "57014";
 
 impl Fault {
@@ -89,6 +91,11 @@ impl Fault {
     /// True when a statement took longer than it may.
     pub(super) fn is_timeout(&self) -> bool {
         self.is(QUERY_CANCELED)
+    }
+
+    /// True when another transaction held a lock for longer than this one waits.
+    pub(super) fn is_lock(&self) -> bool {
+        self.is(LOCK_NOT_AVAILABLE)
     }
 
     fn is(&self, code: &str) -> bool {

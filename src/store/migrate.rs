@@ -365,14 +365,22 @@ pub(super) fn is_known(applied: &[i64]) -> bool {
 
 /// Names of the tables, views and functions that the migrations make: others may have made more.
 pub(super) fn objects() -> Vec<&'static str> {
+    let made = made(&["TABLE ", "VIEW ", "FUNCTION "]);
+    made.chain([VERSIONS_TABLE]).collect()
+}
+
+/// The same of triggers.
+pub(super) fn triggers() -> Vec<&'static str> {
+    made(&["TRIGGER "]).collect()
+}
+
+fn made(kinds: &[&'static str]) -> impl Iterator<Item = &'static str> {
     let lines = MIGRATIONS.iter().flat_map(|(_, _, sql)| sql.lines());
-    let made = lines.filter_map(|line| {
+    lines.filter_map(move |line| {
         let made = line.strip_prefix("CREATE ")?;
-        let kinds = ["TABLE ", "VIEW ", "FUNCTION "];
         let name = kinds.iter().find_map(|kind| made.strip_prefix(kind))?;
         name.split([' ', '(']).next()
-    });
-    made.chain([VERSIONS_TABLE]).collect()
+    })
 }
 
 /// Says what is missing before anything is tried: Postgres would only say "permission denied".

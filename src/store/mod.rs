@@ -8,6 +8,7 @@
 //! To add a column: a new file in `migrations/`, then `writer/` and `snapshot.rs`.
 
 mod ack_secret;
+mod additions;
 mod copy;
 mod dead_letters;
 pub mod encryption;
@@ -18,6 +19,7 @@ pub mod files;
 pub mod former;
 pub mod gone;
 mod high_water_marks;
+mod holders;
 mod identifier;
 mod import;
 mod imports;
@@ -53,6 +55,7 @@ mod version;
 pub mod views;
 mod writer;
 
+pub use additions::Addition;
 pub use copy::{CopyEncoder, CopyRows};
 pub use encryption::Keyring;
 pub use error::Error;

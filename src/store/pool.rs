@@ -26,6 +26,9 @@ const CONNECTIONS_MAX: u32 = 4;
 /// caller.
 const FRESH: Duration = Duration::from_secs(1);
 
+/// So long a read waits for a lock. Only who locks a whole table is in its way, and may be for hours.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+
 /// Cheap to clone; all clones share the pool.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -251,7 +254,9 @@ impl Pinned {
             .collect();
         pins::ensure(&self.url, settings?).map_err(|why| sqlx::Error::Configuration(why.into()))?;
         let limit = self.statement_timeout.as_millis();
-        let set = format!("SET statement_timeout = {limit}");
+        // Less: that it is a lock is to be told, and whose.
+        let lock = LOCK_WAIT.min(self.statement_timeout / 2).as_millis();
+        let set = format!("SET statement_timeout = {limit}; SET lock_timeout = {lock}");
         connection.execute(AssertSqlSafe(set)).await?;
         Ok(())
     }

@@ -7,6 +7,7 @@ use futures_util::future::try_join_all;
 use tokio::time::timeout;
 use tokio_postgres::Client;
 
+use super::additions::{self, Addition};
 use super::encryption::{self, Keyring, Sealer};
 use super::error::Error;
 use super::fence::Reads;
@@ -20,8 +21,8 @@ use super::source::Source;
 use super::unlogged::{self, Unlogged};
 use super::version::SchemaVersion;
 use super::{
-    ack_secret, high_water_marks, import, imports, load, migrate, outbox, replay, requests,
-    snapshot, status, vacuum,
+    ack_secret, high_water_marks, holders, import, imports, load, migrate, outbox, replay,
+    requests, snapshot, status, vacuum,
 };
 use crate::core::commit_history::HighWaterMarks;
 use crate::core::ids::{ChannelId, Epoch, LoadId, Subject};
@@ -31,6 +32,7 @@ use crate::core::snapshot::Snapshot;
 use crate::core::takeover::FindPublishes;
 use crate::core::time::Timestamp;
 use crate::core::vacuum::Dead;
+use crate::postgres::holders::LockHolder;
 
 /// A snapshot is a handful of statements; more time than this and a takeover is better tried again.
 const SNAPSHOT_STATEMENTS: u32 = 6;
@@ -102,6 +104,22 @@ impl Store {
         let limit = self.statement_timeout + Duration::from_secs(1);
         let done = timeout(limit, rights::lacking(pooled.connection(), &self.schema)).await;
         pooled.checkin(done, "asking for the role's rights")
+    }
+
+    /// Who keeps every server from becoming active, by a lock that has been held for a while.
+    pub async fn takeover_holder(&self) -> Result<Option<LockHolder>, Error> {
+        let mut pooled = self.checkout().await?;
+        let limit = self.statement_timeout + Duration::from_secs(1);
+        let done = timeout(limit, holders::of_takeovers(&mut pooled.source())).await;
+        pooled.checkin(done, "looking who holds a lock")
+    }
+
+    /// Triggers, rules and policies on the tables that are not the servers' own.
+    pub async fn additions(&self) -> Result<Vec<Addition>, Error> {
+        let mut pooled = self.checkout().await?;
+        let limit = self.statement_timeout + Duration::from_secs(1);
+        let done = timeout(limit, additions::read(&mut pooled.source())).await;
+        pooled.checkin(done, "looking for triggers")
     }
 
     /// Fails where the role could not serve from the tables: it would wait for the lock, be taken for a standby that can

@@ -12,7 +12,9 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 use super::encryption;
 use super::error::{Error, Fault};
 use super::fence::NO_ROW;
+use super::holders;
 use super::identifier::quoted;
+use super::source::Source;
 
 pub use super::encryption::{EncryptionReport, KeyInUse};
 pub use report::{
@@ -22,6 +24,21 @@ pub use report::{
 
 /// Lists longer than this are cut; the counts are not.
 pub const ROWS_MAX: i64 = 1000;
+
+/// A part of a report. Where another transaction holds a lock on it, the rest is shown without it.
+macro_rules! part {
+    ($on:ident, $unread:ident, $what:literal, $read:expr) => {{
+        $on.execute("SAVEPOINT part").await?;
+        match $read.await {
+            Err(fault) if fault.is_lock() => {
+                $on.execute("ROLLBACK TO SAVEPOINT part").await?;
+                $unread.push($what);
+                Default::default()
+            }
+            read => read?,
+        }
+    }};
+}
 
 pub(super) async fn roles(connection: &mut PgConnection, schema: &str) -> Result<Roles, Fault> {
     ensure_tables(connection, schema).await?;
@@ -53,30 +70,58 @@ pub(super) async fn read(connection: &mut PgConnection, schema: &str) -> Result<
     transaction
         .execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         .await?;
-    let cluster = sqlx::query("SELECT cluster_id, serves FROM cluster")
-        .fetch_optional(&mut *transaction)
-        .await?;
-    let cluster = cluster.ok_or_else(|| Error::Unavailable(NO_ROW.to_owned()))?;
-    let cluster_id: Option<String> = cluster.try_get(0)?;
-    let serves = cluster.try_get(1)?;
+    let mut unread = Vec::new();
+    let on = &mut transaction;
+    let known = part!(on, unread, "the cluster", cluster(on));
+    let (cluster_id, serves) = known.unwrap_or_default();
+    let mut conditions = part!(on, unread, "conditions", rows(on, CONDITIONS, condition));
+    let held = holders::of_takeovers(&mut Source::Pool(&mut *on)).await?;
+    if let Some(holder) = held
+        && conditions.iter().all(|it| it.kind != TAKEOVER_BLOCKED)
+    {
+        conditions.push(Condition {
+            kind: TAKEOVER_BLOCKED.to_owned(),
+            reason: holder.keeps_takeovers_out(),
+            since: None,
+        });
+    }
     let report = Report {
         cluster_id: cluster_id.unwrap_or_default(),
         schema: schema.to_owned(),
         serves,
-        active: rows(&mut transaction, ACTIVE, active).await?.pop(),
-        standbys: rows(&mut transaction, STANDBYS, standby).await?,
-        last_takeover: rows(&mut transaction, TAKEOVER, last_takeover).await?.pop(),
-        conditions: rows(&mut transaction, CONDITIONS, condition).await?,
-        stranger: rows(&mut transaction, STRANGERS, stranger).await?.pop(),
-        counts: counts(&mut transaction).await?,
-        encryption: encryption::report(&mut transaction).await?,
-        clients: rows(&mut transaction, CLIENTS, client).await?,
-        channels: rows(&mut transaction, CHANNELS, channel).await?,
-        durables: rows(&mut transaction, DURABLES, durable).await?,
-        unreadable: rows(&mut transaction, UNREADABLE, unreadable).await?,
+        active: part!(on, unread, "the active", rows(on, ACTIVE, active)).pop(),
+        standbys: part!(on, unread, "standbys", rows(on, STANDBYS, standby)),
+        last_takeover: part!(on, unread, "takeovers", rows(on, TAKEOVER, last_takeover)).pop(),
+        conditions,
+        stranger: part!(on, unread, "strangers", rows(on, STRANGERS, stranger)).pop(),
+        counts: part!(on, unread, "amounts", counts(on)),
+        encryption: part!(on, unread, "encryption", encryption::report(on)),
+        clients: part!(on, unread, "clients", rows(on, CLIENTS, client)),
+        channels: part!(on, unread, "channels", rows(on, CHANNELS, channel)),
+        durables: part!(on, unread, "durables", rows(on, DURABLES, durable)),
+        unreadable: part!(
+            on,
+            unread,
+            "unreadable messages",
+            rows(on, UNREADABLE, unreadable)
+        ),
+        unread,
     };
     transaction.commit().await?;
     Ok(report)
+}
+
+/// As the servers call it.
+const TAKEOVER_BLOCKED: &str = "takeover-blocked";
+
+async fn cluster(
+    connection: &mut PgConnection,
+) -> Result<Option<(Option<String>, Option<Vec<String>>)>, Fault> {
+    let row = sqlx::query("SELECT cluster_id, serves FROM cluster")
+        .fetch_optional(connection)
+        .await?;
+    let row = row.ok_or_else(|| Error::Unavailable(NO_ROW.to_owned()))?;
+    Ok(Some((row.try_get(0)?, row.try_get(1)?)))
 }
 
 pub(super) async fn ensure_tables(

@@ -6,7 +6,7 @@ use super::source::{Parameter, Source};
 
 /// Those that the migrations make so hold nothing between two commits, and are not among the names that are asked for.
 const UNLOGGED: &str = "SELECT format('%I.%I', current_schema(), relname) AS name FROM pg_class
-    WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r' AND relpersistence = 'u' AND relname = ANY ($1)
+    WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema()) AND relkind = 'r' AND relpersistence = 'u' AND relname = ANY ($1)
     ORDER BY relname";
 
 /// What is wrong, and the statements that mend it.

@@ -14,8 +14,7 @@ const DEAD: &str = "SELECT s.n_dead_tup, s.n_live_tup, pg_has_role(c.relowner, '
     WHERE s.relid = 'messages'::regclass";
 
 /// Ten times as fast as autovacuum by its defaults, and still with pauses for others.
-const PACE: &str =
-    "SET statement_timeout = 0; SET vacuum_cost_delay = 2; SET vacuum_cost_limit = 2000";
+const PACE: &str = "SET statement_timeout = 0; SET lock_timeout = '10s'; SET vacuum_cost_delay = 2; SET vacuum_cost_limit = 2000";
 
 /// What somebody else vacuums is passed over. Giving pages back would lock out the writer.
 const VACUUM: &str = "VACUUM (SKIP_LOCKED, TRUNCATE false, PARALLEL 0) messages, dropped_guids, channels, positions, outbox, message_ids, pending_acks";

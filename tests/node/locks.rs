@@ -3,6 +3,7 @@
 
 use sqlx::{Connection, PgConnection};
 
+use crate::cli::{stanby, stdout};
 use crate::pair::{Group, LIMIT, Server, wait_for_one_active};
 use crate::stan::StanClient;
 use crate::support::wait::wait_until;
@@ -216,6 +217,43 @@ async fn a_lock_on_a_table_that_takeovers_read_is_waited_out_in_one_term_and_its
         assert_eq!(pair.terms().await, 1, "{table}");
         pair.wait_until_ready().await;
     }
+}
+
+#[tokio::test]
+async fn who_locks_a_row_is_named_while_somebody_else_locks_what_the_servers_note_down() {
+    let Some(pair) = Servers::start().await else {
+        return;
+    };
+    let notes = pair
+        .holding("LOCK TABLE refused_writes, conditions, takeovers")
+        .await;
+    let lock = "SELECT * FROM channels WHERE name = 'locked' FOR UPDATE";
+    let holder = pair.holding(lock).await;
+    let (_, told) = tokio::join!(
+        publish(&pair.good, "locked"),
+        pair.wait_until_told("commit-blocked")
+    );
+    for part in [
+        "forgotten",
+        "channels (RowShareLock)",
+        "pg_terminate_backend(",
+    ] {
+        assert!(told.contains(part), "{part} in {told}");
+    }
+    // The rest of what is asked is answered.
+    let status = stanby(&["status", "--database-url", &pair.group.database_url]).await;
+    let status = stdout(&status);
+    for part in [
+        "orders",
+        "another transaction holds a lock: conditions, takeovers",
+    ] {
+        assert!(status.contains(part), "{part} in {status}");
+    }
+    for session in [notes, holder] {
+        session.close().await.unwrap();
+    }
+    assert_eq!(publish(&pair.good, "locked").await, Ok(()));
+    pair.wait_until_ready().await;
 }
 
 #[tokio::test]

@@ -110,6 +110,7 @@ mod support;
 mod synchronous;
 mod tables;
 mod takeover;
+mod takeover_locks;
 mod trust;
 mod unreadable;
 mod unseen;

@@ -189,7 +189,7 @@ async fn the_number_of_a_term_is_above_all_that_are_known() {
     let mut candidate = Candidate::open(&settings, &fixture.tracker).await.unwrap();
     candidate.wait().await.unwrap();
 
-    let granted = candidate.take_over(Epoch(41)).await.unwrap();
+    let granted = candidate.take_over(Epoch(41), &drop).await.unwrap();
 
     assert_eq!(granted.takeover().epoch, Epoch(42));
 }

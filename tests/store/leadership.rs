@@ -38,7 +38,7 @@ pub(crate) async fn granted(fixture: &Fixture, server_id: &str, lease: Duration)
     let settings = settings(fixture, server_id, lease);
     let mut candidate = Candidate::open(&settings, &fixture.tracker).await.unwrap();
     timeout(PATIENCE, candidate.wait()).await.unwrap().unwrap();
-    candidate.take_over(Epoch(0)).await.unwrap()
+    candidate.take_over(Epoch(0), &drop).await.unwrap()
 }
 
 /// A standby in the queue, in a task of its own.
@@ -48,7 +48,7 @@ pub(crate) fn standby(fixture: &Fixture, server_id: &str, lease: Duration) -> Jo
     task.spawn(async move {
         let mut candidate = Candidate::open(&settings, &tracker).await.unwrap();
         candidate.wait().await.unwrap();
-        candidate.take_over(Epoch(0)).await.unwrap()
+        candidate.take_over(Epoch(0), &drop).await.unwrap()
     });
     task
 }
@@ -242,7 +242,7 @@ async fn a_waiting_standby_does_not_hold_back_vacuum_and_is_not_cancelled() {
     waiting.spawn(async move {
         let mut candidate = Candidate::open(&settings, &tracker).await.unwrap();
         candidate.wait().await.unwrap();
-        candidate.take_over(Epoch(0)).await.unwrap()
+        candidate.take_over(Epoch(0), &drop).await.unwrap()
     });
     queue_of(&client, 1).await;
 

@@ -14,6 +14,7 @@ mod former_files;
 mod gone;
 mod in_sql;
 mod leadership;
+mod locks;
 mod migrations;
 mod outbox;
 mod pages;

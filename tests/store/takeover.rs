@@ -371,7 +371,7 @@ async fn tables_of_another_postgres_cluster_are_refused_until_somebody_says_so()
         let mut candidate = Candidate::open(&settings, &fixture.tracker).await.unwrap();
         candidate.wait().await.unwrap();
 
-        let error = candidate.take_over(Epoch(0)).await.unwrap_err();
+        let error = candidate.take_over(Epoch(0), &drop).await.unwrap_err();
 
         assert!(matches!(error, Error::Refused(_)));
         assert!(error.to_string().contains(part), "{error}");

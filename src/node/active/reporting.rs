@@ -57,6 +57,10 @@ impl Active<'_> {
             Some(why) => self.node.status.raise(Condition::CommitBlocked, why),
             None => self.node.status.clear(Condition::CommitBlocked),
         }
+        match term.unnoted() {
+            Some(why) => self.node.status.raise(Condition::HistoryLacks, why),
+            None => self.node.status.clear(Condition::HistoryLacks),
+        }
         let lasts = now.since(self.began);
         if lasts > self.node.leadership.lease.duration() {
             self.node.status.serves();

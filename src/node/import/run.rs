@@ -148,7 +148,7 @@ impl Import {
         store.check_keys().await?;
 
         let settings = self.leadership()?;
-        let mut sink = Sink::open(&settings, &store, &tasks).await?;
+        let mut sink = Box::pin(Sink::open(&settings, &store, &tasks)).await?;
         sink.write(Step::Begin).await?;
         sink.settle().await?;
         let mut progress = ProgressReporter::new(&report);

@@ -71,7 +71,8 @@ impl Sink {
             importer,
             failure: Arc::clone(&failure),
         };
-        let granted = candidate.take_over(Epoch::default()).await?;
+        let blocked = |by: String| tracing::warn!("the import waits: {by}");
+        let granted = Box::pin(candidate.take_over(Epoch::default(), &blocked)).await?;
         Ok(Self {
             leader: granted.start(steps),
             encoder,

@@ -17,8 +17,10 @@ pub struct Report {
     pub stranger: Option<Stranger>,
     /// How the last active became it.
     pub last_takeover: Option<LastTakeover>,
-    /// What is wrong with the active, or was with the last one.
+    /// What is wrong with the active, or was with the last one; and who keeps takeovers out right now.
     pub conditions: Vec<Condition>,
+    /// What could not be read, because another transaction holds a lock on it.
+    pub unread: Vec<&'static str>,
     pub counts: Counts,
     /// `None`: nothing is encrypted.
     pub encryption: Option<EncryptionReport>,
@@ -73,7 +75,7 @@ pub struct Condition {
     pub since: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     pub clients: i64,
     pub channels: i64,
