@@ -100,6 +100,8 @@ conditions! {
     ReadsFail "reads-fail", NotReadyUnlessServing;
     /// Another transaction holds a lock without which no server becomes active.
     TakeoverBlocked "takeover-blocked", NotReadyUnlessServing;
+    /// The role of the database URL has lost rights that a server needs.
+    RightsMissing "rights-missing", NotReadyUnlessServing;
     /// A crash or a failover of Postgres would empty tables, because it keeps no log of them.
     UnloggedTables "unlogged-tables", Warns;
 }

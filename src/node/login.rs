@@ -17,9 +17,13 @@ const EVERY: Duration = Duration::from_secs(10);
 /// More often while it is refused: who mends it wants to see that.
 const EVERY_WHILE_REFUSED: Duration = Duration::from_secs(1);
 
+/// So many times in a row that no more connections are taken is no chance.
+const TURNED_AWAY_MAX: u32 = 3;
+
 /// Until the node stops.
 pub(super) async fn watch(url: DatabaseUrl, status: StatusPublisher, shutdown: CancellationToken) {
     let mut pause = Duration::ZERO;
+    let mut turned_away = 0_u32;
     let adjust = |config: &mut tokio_postgres::Config| {
         config.application_name("stanby/login");
     };
@@ -36,10 +40,19 @@ pub(super) async fn watch(url: DatabaseUrl, status: StatusPublisher, shutdown: C
             Ok(()) => {
                 status.clear(Condition::LoginRefused);
                 pause = EVERY;
+                turned_away = 0;
             }
             Err(error) if error.kind == DatabaseErrorKind::Refused => {
                 status.raise(Condition::LoginRefused, error.text);
                 pause = EVERY_WHILE_REFUSED;
+            }
+            // For a moment, anybody may meet that.
+            Err(error) if error.is_for_want_of_room() => {
+                pause = EVERY_WHILE_REFUSED;
+                turned_away += 1;
+                if turned_away >= TURNED_AWAY_MAX {
+                    status.raise(Condition::LoginRefused, error.text);
+                }
             }
             // That the database is away is noticed by who uses it.
             Err(_) => pause = pause.max(EVERY_WHILE_REFUSED),

@@ -24,6 +24,7 @@
 //! | `start` | from the configuration to what the roles work with; waits for what passes |
 //! | `shared` | what the roles share |
 //! | `status_publisher` | publishes the status that [`crate::monitoring`] reads |
+//! | `takeover_watch` | whether this server could take over: rights, and locks of others |
 //! | `login` | whether the database would let this server in again |
 //! | `dead_letters` | reports dead letters that their channel does not take |
 //! | `settings_report` | what this server is set up with, in the tables |
@@ -77,6 +78,7 @@ mod start;
 mod status_publisher;
 mod strangers;
 mod takeover;
+mod takeover_watch;
 mod vacuum;
 mod watchdog;
 

@@ -23,7 +23,8 @@ use super::status_publisher::StatusPublisher;
 use super::watchdog::Watchdog;
 use super::{
     console, flood_watch, log_watch, login, read_watch, settings_report,
-    };
+    takeover_watch,
+};
 use crate::administration::AdminRequests;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -181,6 +182,12 @@ pub(super) async fn run(
     tasks.spawn(log_watch::watch(node.status.clone(), shutdown.clone()));
     let reads = read_watch::watch(node.store.clone(), node.status.clone(), shutdown.clone());
     tasks.spawn(reads);
+    tasks.spawn(takeover_watch::watch(
+        node.store.clone(),
+        node.config.database_url.user().to_owned(),
+        node.status.clone(),
+        shutdown.clone(),
+    ));
     let liveness = node.status.liveness();
     let played = Box::pin(liveness.during(node.play_roles())).await;
 

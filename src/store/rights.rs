@@ -115,6 +115,9 @@ impl Whose {
     }
 }
 
+/// So many tables are named one by one in a statement.
+const NAMED_MAX: usize = 4;
+
 const MAY_NOT_READ: &str = "may not SELECT";
 
 /// Functions that applications and operators call, and no server.
@@ -137,7 +140,7 @@ async fn on_tables(
     to: &str,
 ) -> Result<Vec<MissingRight>, Fault> {
     let rows = sqlx::query(
-        "SELECT p.privilege, string_agg(c.relname, ', ' ORDER BY c.relname)
+        "SELECT p.privilege, array_agg(c.relname::text ORDER BY c.relname)
          FROM pg_class c
          JOIN pg_namespace n ON n.oid = c.relnamespace
          CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS p(privilege)
@@ -145,7 +148,7 @@ async fn on_tables(
             AND (c.relkind = 'r' AND c.relname <> ALL ($2) OR c.relkind IN ('r', 'v') AND p.privilege = 'SELECT')
          GROUP BY p.privilege
          UNION ALL
-         SELECT 'EXECUTE', string_agg(f.proname, ', ' ORDER BY f.proname)
+         SELECT 'EXECUTE', array_agg(f.proname::text ORDER BY f.proname)
          FROM pg_proc f JOIN pg_namespace n ON n.oid = f.pronamespace
          WHERE n.nspname = $1 AND f.proname = ANY ($3) AND f.proname <> ALL ($4)
             AND NOT has_function_privilege(f.oid, 'EXECUTE')
@@ -159,19 +162,28 @@ async fn on_tables(
     .await?;
     let mut missing = Vec::new();
     for row in &rows {
-        let (privilege, names): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-        let kind = if privilege == "EXECUTE" {
-            "FUNCTIONS"
-        } else {
-            "TABLES"
-        };
-        missing.push(MissingRight {
-            what: format!("may not {privilege} {names}"),
-            remedy: format!(
-                "GRANT {privilege} ON ALL {kind} IN SCHEMA {} TO {to}",
+        let (privilege, names): (String, Vec<String>) = (row.try_get(0)?, row.try_get(1)?);
+        let what = format!("may not {privilege} {}", names.join(", "));
+        let remedy = match (privilege.as_str(), names.len()) {
+            ("EXECUTE", _) => {
+                format!(
+                    "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA {} TO {to}",
+                    quoted(schema)
+                )
+            }
+            (_, 1..=NAMED_MAX) => {
+                let tables = names
+                    .iter()
+                    .map(|name| format!("{}.{}", quoted(schema), quoted(name)));
+                let tables: Vec<String> = tables.collect();
+                format!("GRANT {privilege} ON {} TO {to}", tables.join(", "))
+            }
+            _ => format!(
+                "GRANT {privilege} ON ALL TABLES IN SCHEMA {} TO {to}",
                 quoted(schema)
             ),
-        });
+        };
+        missing.push(MissingRight { what, remedy });
     }
     Ok(missing)
 }

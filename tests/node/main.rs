@@ -92,6 +92,7 @@ mod readiness;
 mod reads;
 mod reference;
 mod refused;
+mod rights;
 mod roles;
 mod silent_nats;
 mod slow_link;

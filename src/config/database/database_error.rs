@@ -29,6 +29,33 @@ pub enum DatabaseErrorKind {
 
 use DatabaseErrorKind::{Failed, Refused, Unavailable};
 
+/// Begins the remedy where no further connection is taken.
+const NO_ROOM: &str = "raise max_connections";
+
+/// The right that is missing, as Postgres names its object in English: in other languages the person has to read it there.
+fn grant(user: &str, database: &str, message: &str) -> String {
+    let object = message.strip_prefix("permission denied for ");
+    let object = object.and_then(|object| object.split_once(' '));
+    let statement = match object {
+        Some(("schema", name)) => format!("GRANT USAGE ON SCHEMA \"{name}\" TO \"{user}\""),
+        Some(("database", _)) => format!("GRANT CONNECT ON DATABASE \"{database}\" TO \"{user}\""),
+        Some(("table" | "view", name)) => {
+            format!("GRANT ALL ON {name} TO \"{user}\"")
+        }
+        Some(("function", name)) => format!("GRANT EXECUTE ON FUNCTION {name} TO \"{user}\""),
+        _ => {
+            return format!(
+                "grant {user} what it lacks (`stanby doctor` prints the statements for a server; grant_to_operator() in the schema of \
+                 the tables is for who changes channels and durables), or name the owner in the database URL"
+            );
+        }
+    };
+    format!(
+        "{statement}, where it is for a server (grant_to_operator() in the schema of the tables is for who changes channels and \
+         durables), or name the owner in the database URL"
+    )
+}
+
 const NO_FORCE: &str = "NO FORCE ROW LEVEL SECURITY";
 
 pub const READ_ONLY: &str = "default_transaction_read_only";
@@ -116,6 +143,11 @@ impl DatabaseError {
         Self::of_cause(url, error)
     }
 
+    /// No further connection is taken, of this role or at all.
+    pub fn is_for_want_of_room(&self) -> bool {
+        self.text.contains(NO_ROOM)
+    }
+
     /// A call that was given up.
     pub fn of_timeout(url: &DatabaseUrl, what: &str) -> Self {
         Self {
@@ -142,9 +174,16 @@ impl DatabaseError {
     fn of_server(url: &DatabaseUrl, code: &str, message: &str, hint: &str) -> Self {
         let (user, database, place) = (url.user(), url.database(), url.address());
         let (kind, remedy) = match code {
-            "28P01" | "28000" => (
+            "28P01" => (
                 Refused,
-                format!("check user and password of {user} in the database URL"),
+                format!("check user and password of {user} in the database URL, and whether the password is still valid there"),
+            ),
+            "28000" => (
+                Refused,
+                format!(
+                    "check user and password of {user} in the database URL, that the role may log in (ALTER ROLE \"{user}\" LOGIN), \
+                     and that pg_hba.conf lets it in"
+                ),
             ),
             "3D000" => (
                 Refused,
@@ -162,13 +201,7 @@ impl DatabaseError {
                     quoted_in(message)
                 ),
             ),
-            "42501" => (
-                Refused,
-                format!(
-                    "grant {user} the right (grant_to_operator() in the schema of the tables, for who changes channels and \
-                     durables), or name the owner in the database URL"
-                ),
-            ),
+            "42501" => (Refused, grant(user, database, message)),
             // A replica may be promoted.
             "25006" => (
                 Unavailable,
@@ -181,7 +214,7 @@ impl DatabaseError {
             "53300" => (
                 Unavailable,
                 format!(
-                    "raise max_connections, or the CONNECTION LIMIT of database {database} or role {user} where it names \
+                    "{NO_ROOM}, or the CONNECTION LIMIT of database {database} or role {user} where it names \
                      one, or close connections"
                 ),
             ),
@@ -331,6 +364,33 @@ mod tests {
         let error = DatabaseError::of_cause(&url, &io::Error::other(NO_PASSWORD));
         assert_eq!(error.kind, Refused);
         assert!(error.text.contains("PGPASSWORD"), "{}", error.text);
+    }
+
+    #[test]
+    fn a_right_that_is_missing_is_named_with_the_statement_that_grants_it() {
+        let url = DatabaseUrl::parse("host=h user=u dbname=d").unwrap();
+        for (message, remedy) in [
+            (
+                "permission denied for table takeovers",
+                "GRANT ALL ON takeovers TO \"u\"",
+            ),
+            (
+                "permission denied for schema stanby",
+                "GRANT USAGE ON SCHEMA \"stanby\" TO \"u\"",
+            ),
+            (
+                "permission denied for database \"d\"",
+                "GRANT CONNECT ON DATABASE \"d\" TO \"u\"",
+            ),
+            (
+                "permission denied for function wait_for_lock",
+                "GRANT EXECUTE ON FUNCTION wait_for_lock TO \"u\"",
+            ),
+            ("keine Berechtigung für Tabelle takeovers", "stanby doctor"),
+        ] {
+            let error = DatabaseError::of_server(&url, "42501", message, "");
+            assert!(error.text.contains(remedy), "{}", error.text);
+        }
     }
 
     #[test]
