@@ -22,6 +22,8 @@ pub(super) struct Visits {
     pub(super) evicted: u64,
     /// Closed because they neither sent a request nor took an answer in time.
     pub(super) slow: u64,
+    /// Came while no file descriptor was left.
+    pub(super) starved: u64,
 }
 
 /// Cheap to clone; all clones count together.
@@ -37,6 +39,7 @@ struct Connections {
     turn: u64,
     evicted: u64,
     slow: u64,
+    starved: u64,
 }
 
 #[derive(Debug)]
@@ -83,7 +86,22 @@ impl Admission {
             connections: connections.by_number.len(),
             evicted: connections.evicted,
             slow: connections.slow,
+            starved: connections.starved,
         })
+    }
+
+    /// No file descriptor was left for a connection.
+    pub(super) fn was_starved(&self) {
+        self.with(|connections| connections.starved += 1);
+    }
+
+    /// Closes the connection that has asked for nothing for the longest, of those who have the most.
+    pub(super) fn make_room(&self) {
+        self.with(|connections| {
+            if let Some(crowd) = connections.largest_crowd() {
+                connections.evict_one_of(crowd);
+            }
+        });
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Connections) -> T) -> T {
@@ -98,24 +116,30 @@ impl Admission {
 
 impl Connections {
     fn make_room(&mut self, from: IpAddr) {
-        let of = |host: IpAddr| {
-            self.by_number
-                .values()
-                .filter(move |v| v.from == host)
-                .count()
-        };
-        let crowd = if of(from) >= PER_ADDRESS_MAX {
-            from
+        let crowd = if self.count(from) >= PER_ADDRESS_MAX {
+            Some(from)
         } else if self.by_number.len() >= CONNECTIONS_MAX {
             // Who has the most places gives one up.
-            let hosts = self.by_number.values().map(|connection| connection.from);
-            let Some(crowd) = hosts.max_by_key(|host| of(*host)) else {
-                return;
-            };
-            crowd
+            self.largest_crowd()
         } else {
-            return;
+            None
         };
+        if let Some(crowd) = crowd {
+            self.evict_one_of(crowd);
+        }
+    }
+
+    fn count(&self, host: IpAddr) -> usize {
+        let connections = self.by_number.values();
+        connections.filter(|it| it.from == host).count()
+    }
+
+    fn largest_crowd(&self) -> Option<IpAddr> {
+        let hosts = self.by_number.values().map(|connection| connection.from);
+        hosts.max_by_key(|host| self.count(*host))
+    }
+
+    fn evict_one_of(&mut self, crowd: IpAddr) {
         let theirs = self.by_number.iter().filter(|(_, v)| v.from == crowd);
         let longest_ago = theirs.min_by_key(|(_, connection)| connection.turn);
         let Some(number) = longest_ago.map(|(number, _)| *number) else {

@@ -1,7 +1,6 @@
 //! Serves connections: so many, each of them only as long as its peer keeps to the deadlines.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use super::admission::{Admission, Admitted};
 use super::api::Peer;
+use super::arrivals::{Arrival, Arrivals};
 use super::connection::Connection;
 use super::nats_pages;
 use super::tls::{Stream, Tls};
@@ -26,6 +26,9 @@ use super::tls::{Stream, Tls};
 /// From the connection, or from the last answer, to the end of a request's header; the TLS handshake included. A
 /// connection that waits for its next request is closed after as long.
 const HEADER_LIMIT: Duration = Duration::from_secs(10);
+
+/// The same while there are hardly any file descriptors left.
+const BRIEF_LIMIT: Duration = Duration::from_secs(1);
 
 /// The most bytes of a request's line and headers. Larger ones are refused.
 const HEADER_BYTES_MAX: usize = 16 << 10;
@@ -40,14 +43,18 @@ pub(super) struct Listener {
 
 impl Listener {
     /// Until `shutdown`; then finishes the answers under way.
-    pub(super) async fn serve(mut self, router: Router, shutdown: CancellationToken) {
+    pub(super) async fn serve(self, router: Router, shutdown: CancellationToken) {
+        let mut arrivals = Arrivals::new(self.listener, self.admission.clone());
         let connections = TaskTracker::new();
         let service = TowerToHyperService::new(router);
         loop {
-            // It tries again, with a pause when descriptors have run out.
-            let (stream, from): (TcpStream, SocketAddr) = tokio::select! {
+            let Arrival {
+                stream,
+                from,
+                is_brief,
+            } = tokio::select! {
                 () = shutdown.cancelled() => break,
-                accepted = axum::serve::Listener::accept(&mut self.listener) => accepted,
+                arrival = arrivals.next() => arrival,
             };
             let admitted = self.admission.admit(from.ip());
             let peer = Peer {
@@ -56,7 +63,13 @@ impl Listener {
             };
             let (tls, service, shutdown) = (self.tls.clone(), service.clone(), shutdown.clone());
             connections.spawn(async move {
-                let served = serve(stream, tls, service, (&admitted, peer), &shutdown);
+                let served = serve(
+                    (stream, is_brief),
+                    tls,
+                    service,
+                    (&admitted, peer),
+                    &shutdown,
+                );
                 tokio::select! {
                     result = served => if result.is_err_and(|error| is_overdue(&error)) {
                         admitted.was_slow();
@@ -65,14 +78,14 @@ impl Listener {
                 }
             });
         }
-        drop(self.listener);
+        drop(arrivals);
         connections.close();
         connections.wait().await;
     }
 }
 
 async fn serve(
-    stream: TcpStream,
+    (stream, is_brief): (TcpStream, bool),
     tls: Option<Arc<Tls>>,
     service: TowerToHyperService<Router>,
     (admitted, peer): (&Admitted, Peer),
@@ -92,7 +105,8 @@ async fn serve(
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_LIMIT)
+        .keep_alive(!is_brief)
+        .header_read_timeout(if is_brief { BRIEF_LIMIT } else { HEADER_LIMIT })
         .max_buf_size(HEADER_BYTES_MAX)
         .max_headers(HEADERS_MAX)
         .serve_connection(TokioIo::new(Connection::new(stream)), answer);

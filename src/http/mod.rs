@@ -9,6 +9,7 @@
 mod admission;
 mod answer_budget;
 mod api;
+mod arrivals;
 mod channelsz;
 mod clientsz;
 mod connection;

@@ -66,6 +66,8 @@ conditions! {
     ConflictingActives "conflicting-actives", NotReady;
     /// A dead-letter channel does not take the dead letters of a policy.
     DeadLettersRefused "dead-letters-refused", Warns;
+    /// The process has hardly any file descriptors left.
+    DescriptorsFew "descriptors-few", Warns;
     /// The former store that the line names is not what was imported, or was never imported and cannot be looked at.
     FormerStoreChanged "former-store-changed", Warns;
     /// The table of takeovers does not take the row of this term.

@@ -25,6 +25,7 @@
 //! | `shared` | what the roles share |
 //! | `status_publisher` | publishes the status that [`crate::monitoring`] reads |
 //! | `takeover_watch` | whether this server could take over: rights, and locks of others |
+//! | `descriptors` | whether file descriptors run out |
 //! | `login` | whether the database would let this server in again |
 //! | `dead_letters` | reports dead letters that their channel does not take |
 //! | `settings_report` | what this server is set up with, in the tables |
@@ -47,6 +48,7 @@ mod claim;
 mod conflicting_actives;
 mod console;
 mod dead_letters;
+mod descriptors;
 pub mod doctor;
 pub mod export;
 mod flood_watch;

@@ -22,7 +22,7 @@ use super::start::{Start, Started};
 use super::status_publisher::StatusPublisher;
 use super::watchdog::Watchdog;
 use super::{
-    console, flood_watch, log_watch, login, read_watch, settings_report,
+    console, descriptors, flood_watch, log_watch, login, read_watch, settings_report,
     takeover_watch,
 };
 use crate::administration::AdminRequests;
@@ -188,6 +188,7 @@ pub(super) async fn run(
         node.status.clone(),
         shutdown.clone(),
     ));
+    tasks.spawn(descriptors::watch(node.status.clone(), shutdown.clone()));
     let liveness = node.status.liveness();
     let played = Box::pin(liveness.during(node.play_roles())).await;
 

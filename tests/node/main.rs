@@ -26,6 +26,7 @@ mod console_durable;
 mod console_hostile;
 mod cookbook;
 mod dead_letters;
+mod descriptors;
 mod doctor;
 mod document_commands;
 mod documents;

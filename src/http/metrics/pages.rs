@@ -15,6 +15,8 @@ pub(super) fn register(registry: &mut Registry, shared: &Shared) {
         visits.connections as u64,
     );
     let evicted = "Connections to the pages that were closed for newer ones";
+    let starved =
+        "Connections to the pages that came while the process had no file descriptor left";
     let slow =
         "Connections to the pages that were closed because they took too long to ask or to read";
     let refused =
@@ -22,6 +24,7 @@ pub(super) fn register(registry: &mut Registry, shared: &Shared) {
     for (name, help, value) in [
         ("pages_evicted", evicted, visits.evicted),
         ("pages_slow", slow, visits.slow),
+        ("pages_starved", starved, visits.starved),
         ("pages_refused", refused, shared.answer_budget.refused()),
     ] {
         counter(registry, name, help, value);
