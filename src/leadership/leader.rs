@@ -46,6 +46,21 @@ pub trait Apply: Send + 'static {
         self.apply(client, batch, term.epoch())
     }
 
+    /// When `catch_up` is to be called: what batches have left for later is due then.
+    fn catch_up_due(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Writes a part of that, beside the batches. What is refused is tried again later.
+    fn catch_up(
+        &mut self,
+        client: &Client,
+        epoch: Epoch,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        let _ = (client, epoch);
+        async { Ok(()) }
+    }
+
     /// What a term that ends during a commit has learned of it, as the end of a sentence.
     fn lesson(&self) -> Option<String> {
         None

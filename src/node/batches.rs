@@ -11,6 +11,7 @@ use crate::core::attempts::EndKind;
 use crate::core::batch::Batch;
 use crate::core::ids::Epoch;
 use crate::core::refusal::Refusal;
+use crate::core::time::Instant;
 use crate::core::upload::UploadWindow;
 use crate::leadership::{Apply, Term};
 use crate::store::encryption::Sealer;
@@ -30,8 +31,10 @@ impl Batches {
         upload: Upload,
     ) -> Result<Self, RoleError> {
         upload.begin_term();
+        let mut writer = Writer::prepare(client, &config.database_url).await?;
+        writer.write_channels_later();
         Ok(Self {
-            writer: Writer::prepare(client, &config.database_url).await?,
+            writer,
             upload,
             large: None,
         })
@@ -82,6 +85,14 @@ impl Apply for Batches {
             self.large = None;
         }
         applied
+    }
+
+    fn catch_up_due(&self) -> Option<Instant> {
+        self.writer.catch_up_due()
+    }
+
+    async fn catch_up(&mut self, client: &Client, epoch: Epoch) -> Result<(), store::Error> {
+        self.writer.catch_up(client, epoch).await
     }
 
     fn lesson(&self) -> Option<String> {

@@ -5,6 +5,7 @@
 pub const READ_BY_TAKEOVERS: &[&str] = &[
     "messages",
     "channels",
+    "channel_updates",
     "server_info",
     "clients",
     "positions",
@@ -34,7 +35,7 @@ pub const HOLDERS: &str = "SELECT l.pid, coalesce(a.usename::text, p.owner::text
         p.gid AS prepared, string_agg(DISTINCT c.relname || ' (' || l.mode || CASE WHEN l.granted THEN '' ELSE ', waited for' END || ')', ', ')
             AS holds,
         -- Of all holders. What a takeover reads, only the last of these modes keeps from being read.
-        bool_or(bool_or(c.relname IN ('messages', 'channels') AND l.mode NOT IN ('RowShareLock', 'RowExclusiveLock')
+        bool_or(bool_or(c.relname IN ('messages', 'channels', 'channel_updates') AND l.mode NOT IN ('RowShareLock', 'RowExclusiveLock')
             OR l.mode = 'AccessExclusiveLock' AND c.relname = ANY ($2::text[]))) OVER () AS locks_all
     FROM pg_locks l
     JOIN pg_class c ON c.oid = l.relation AND c.relkind = 'r' AND c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())

@@ -10,9 +10,15 @@ use crate::core::ids::{ChannelId, ChannelName, Epoch};
 use crate::core::time::Timestamp;
 
 /// The last line is there however many channels there are, and all lines are of one moment.
-const MARKS: &str = "SELECT channel_id, name, created_at_ns, last_sequence, NULL::bigint AS epoch,
+const MARKS: &str = "SELECT c.channel_id, c.name, c.created_at_ns, greatest(c.last_sequence, u.last) AS last_sequence, NULL::bigint AS epoch,
         NULL::bigint AS last_channel_id, NULL::boolean AS sql_is_used
-    FROM channels WHERE NOT deleting
+    FROM channels c
+    LEFT JOIN (
+        SELECT channel_id, max(last) AS last
+        FROM (SELECT unnest(channel_id) AS channel_id, unnest(last_sequence) AS last FROM channel_updates) updates
+        GROUP BY channel_id
+    ) u USING (channel_id)
+    WHERE NOT c.deleting
     UNION ALL
     SELECT NULL, NULL, NULL, NULL, l.epoch, coalesce((SELECT last_channel_id FROM server_info), 0),
         EXISTS (SELECT FROM outbox_used)

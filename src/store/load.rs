@@ -46,11 +46,11 @@ pub(super) const EXACTLY: &str = cut_by_bytes!("sequence = ANY($3) ORDER BY sequ
 
 /// And the last message before it, or before the end.
 const FIRST_SINCE: &str = "SELECT s.sequence, c.first_sequence AS from_there,
-        coalesce(s.sequence - 1, c.last_sequence) AS to_there,
+        coalesce(s.sequence - 1, s.newest) AS to_there,
         (SELECT m.sequence FROM messages m
-            WHERE m.channel_id = $1 AND m.sequence <= coalesce(s.sequence - 1, c.last_sequence)
+            WHERE m.channel_id = $1 AND m.sequence <= coalesce(s.sequence - 1, s.newest)
             ORDER BY m.sequence DESC LIMIT 1) AS before
-    FROM (SELECT first_sequence_since($1, $2) AS sequence) s LEFT JOIN channels c ON c.channel_id = $1";
+    FROM (SELECT first_sequence_since($1, $2) AS sequence, newest_sequence($1) AS newest) s LEFT JOIN channels c ON c.channel_id = $1";
 
 const OLDEST: &str = "SELECT m.sequence, m.published_at_ns, octet_length(c.name) AS channel_bytes,
         octet_length(m.reply) AS reply_bytes,

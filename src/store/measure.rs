@@ -133,7 +133,7 @@ impl Measure {
     pub async fn stored(&mut self, channels: &[String]) -> Result<Stored, Error> {
         let row: Result<(i64, i64, i64, i64), _> = sqlx::query_as(
             "SELECT count(*), count(DISTINCT (client_id, guid)),
-                (SELECT coalesce(sum(last_sequence), 0)::int8 FROM channels WHERE name = ANY($1) AND NOT deleting),
+                (SELECT coalesce(sum(last_sequence), 0)::int8 FROM current_channels WHERE name = ANY($1) AND NOT deleting),
                 count(DISTINCT m.xmin::text)
              FROM messages m JOIN channels c USING (channel_id)
              WHERE c.name = ANY($1) AND NOT c.deleting",

@@ -226,6 +226,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "clear rights in SQL",
         include_str!("../../migrations/0093_clear_rights_in_sql.sql"),
     ),
+    (
+        94,
+        "channel updates",
+        include_str!("../../migrations/0094_channel_updates.sql"),
+    ),
 ];
 
 /// What a server of this version works on.

@@ -63,9 +63,10 @@ fn named_in(message: &str) -> Option<&str> {
 }
 
 /// What batches write.
-const OURS: [&str; 23] = [
+const OURS: [&str; 24] = [
     "messages",
     "channels",
+    "channel_updates",
     "clients",
     "positions",
     "subscriptions",

@@ -113,7 +113,7 @@ fn counters(row: &Line, snapshot: &mut Snapshot) -> Result<(), Fault> {
 const CHANNELS: &str =
     "SELECT channel_id, name, created_at_ns, deleting, first_sequence, last_sequence,
            last_published_at_ns, message_count, byte_count
-    FROM channels ORDER BY channel_id";
+    FROM current_channels ORDER BY channel_id";
 
 fn channel(row: &Line, snapshot: &mut Snapshot) -> Result<(), Fault> {
     let row = Reading::new("channels", row, key(row, "channel_id")?);

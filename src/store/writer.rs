@@ -2,6 +2,7 @@
 //! publishes, else one transaction whose statements all leave in one pipeline. Never COPY: no timeout of Postgres
 //! ends a session that stopped in the middle of one.
 
+mod channel_updates;
 mod channels;
 mod clients;
 mod gone;
@@ -17,6 +18,8 @@ mod requests;
 mod subscriptions;
 mod unreadable;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use tokio_postgres::{Client, Statement};
 
 use super::encryption::Sealer;
@@ -29,6 +32,7 @@ use crate::core::batch::Batch;
 use crate::core::ids::Epoch;
 use crate::core::time::Instant;
 use crate::core::upload::UploadWindow;
+use channel_updates::ChannelUpdates;
 use pipeline::{Pipeline, Transaction};
 
 pub(super) use messages::insert_into as insert_messages_into;
@@ -43,6 +47,9 @@ pub struct Writer {
     transaction: Transaction,
     counters: Statement,
     channels: channels::Statements,
+    channel_updates: channel_updates::Statements,
+    /// What of the channels is written later; never locked over an `await`.
+    late: Mutex<ChannelUpdates>,
     messages: messages::Statements,
     pieces: pieces::Statements,
     clients: clients::Statements,
@@ -89,6 +96,8 @@ impl Writer {
             transaction: Transaction::Own,
             counters: client.prepare(COUNTERS).await?,
             channels: channels::Statements::prepare(client).await?,
+            channel_updates: channel_updates::Statements::prepare(client).await?,
+            late: Mutex::default(),
             messages: messages::Statements::prepare(client).await?,
             pieces: pieces::Statements::prepare(client).await?,
             clients: clients::Statements::prepare(client).await?,
@@ -115,10 +124,53 @@ impl Writer {
         self.transaction = Transaction::Verified;
     }
 
+    /// From here on rows of `channels` may be written later, by [`Self::catch_up`], which is to be called when it is due.
+    pub fn write_channels_later(&mut self) {
+        self.late().turn_on();
+    }
+
+    fn late(&self) -> MutexGuard<'_, ChannelUpdates> {
+        // A panic while it was held ends the term.
+        self.late.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When [`Self::catch_up`] has something to do.
+    pub fn catch_up_due(&self) -> Option<Instant> {
+        self.late().due()
+    }
+
+    /// Writes some rows of `channels` that are late, in a transaction of its own: where Postgres refuses one of them, no batch is to
+    /// blame.
+    pub async fn catch_up(&self, client: &Client, epoch: Epoch) -> Result<(), Error> {
+        let (part, columns) = {
+            let mut late = self.late();
+            let part = late.part();
+            let columns = channel_updates::Columns::of(&part, &late, epoch);
+            (part, columns)
+        };
+        let channels = channels::Columns::of_rows(&part.rows);
+        let mut pipeline = Pipeline::new(client);
+        columns.begin(&mut pipeline, &self.channel_updates);
+        if !columns.puts_off() {
+            channels.add_to(&mut pipeline, &self.channels);
+        }
+        columns.end(&mut pipeline, &self.channel_updates);
+        let written = pipeline.execute(Transaction::Verified).await;
+        let now = Clock.now().monotonic;
+        match written {
+            Ok(()) => self.late().written(&part, now),
+            Err(_) => self.late().refused(&part, now),
+        }
+        written.map_err(|failure| self.to_error(failure, Transaction::Verified))
+    }
+
     /// All of the batch is committed, or nothing is; after an error the caller cannot know which when the
     /// connection is lost, and must end the term.
     pub async fn apply(&self, client: &Client, batch: &Batch, epoch: Epoch) -> Result<(), Error> {
-        self.apply_in(client, batch, epoch, self.transaction).await
+        self.apply_in(client, batch, epoch, self.transaction)
+            .await?;
+        self.late().committed(batch, Clock.now().monotonic);
+        Ok(())
     }
 
     /// The same for a batch of any size: what is more than the window allows goes in pieces, and `answered` is called for
@@ -151,7 +203,9 @@ impl Writer {
             error,
         };
         uploaded.map_err(to_error)?;
-        ended.map_err(failed).map_err(to_error)
+        ended.map_err(failed).map_err(to_error)?;
+        self.late().committed(batch, Clock.now().monotonic);
+        Ok(())
     }
 
     async fn upload(
@@ -233,7 +287,7 @@ impl Writer {
         transaction: Transaction,
         uploaded: Option<&messages::Columns<'_>>,
     ) -> Result<(), Failure> {
-        let channels = channels::Columns::of(batch);
+        let (channels, late) = channels::Columns::of(batch, &self.late(), epoch);
         let sealer = self.sealer.as_ref().filter(|_| uploaded.is_none());
         let sealed = sealer.map(|with| with.seal(&batch.messages));
         let messages = messages::Columns::of(batch, epoch, sealed.as_ref());
@@ -266,11 +320,15 @@ impl Writer {
         }
         if let Some(uploaded) = uploaded {
             channels.add_to(&mut pipeline, &self.channels);
+            late.add_to(&mut pipeline, &self.channel_updates);
             self.pieces.add_to(uploaded, &mut pipeline);
-        } else if channels.only_put() && !messages.is_empty() {
+        } else if channels.only_put() && late.is_empty() && !messages.is_empty() {
             messages.add_to_with(&channels, &mut pipeline, &self.messages);
+        } else if channels.is_empty() && !late.is_empty() && !messages.is_empty() {
+            messages.add_to_appending(&late, &mut pipeline, &self.messages);
         } else {
             channels.add_to(&mut pipeline, &self.channels);
+            late.add_to(&mut pipeline, &self.channel_updates);
             messages.add_to(&mut pipeline, &self.messages);
         }
         trims.add_to(&mut pipeline, &self.messages);

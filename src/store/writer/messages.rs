@@ -3,9 +3,9 @@
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Statement};
 
-use super::channels;
 use super::int8;
 use super::pipeline::{Parameters, Pipeline};
+use super::{channel_updates, channels};
 use crate::core::batch::{Batch, Trim};
 use crate::core::ids::{ChannelId, Epoch};
 use crate::store::encryption::Sealed;
@@ -50,19 +50,28 @@ pub(in crate::store) fn insert_into(table: &str) -> String {
     INSERT.replacen("messages", table, 1)
 }
 
-/// Messages and their channels' rows in one statement: what a server does when its clients only publish.
-fn publish() -> String {
-    let mut put = channels::PUT.to_owned();
+/// Messages and what becomes of their channels' rows in one statement: what a server does when its clients only publish.
+fn publish(channels: &str, parameters: usize) -> String {
+    let mut channels = channels.to_owned();
     // From the highest, so that no new number is taken for an old one.
-    for number in (1..=9).rev() {
-        put = put.replace(&format!("${number}:"), &format!("${}:", number + COLUMNS));
+    for number in (1..=parameters).rev() {
+        channels = channels.replace(&format!("${number}:"), &format!("${}:", number + COLUMNS));
     }
-    format!("WITH channels_put AS ({put}) {INSERT}")
+    format!("WITH channels_put AS ({channels}) {INSERT}")
+}
+
+fn publish_and_put() -> String {
+    publish(channels::PUT, channels::PUT_PARAMETERS)
+}
+
+fn publish_and_append() -> String {
+    publish(channel_updates::APPEND, channel_updates::APPEND_PARAMETERS)
 }
 
 #[derive(Debug)]
 pub(super) struct Statements {
     publish: Statement,
+    publish_and_append: Statement,
     insert: Statement,
     trim: Statement,
     trim_young: Statement,
@@ -71,7 +80,8 @@ pub(super) struct Statements {
 impl Statements {
     pub(super) async fn prepare(client: &Client) -> Result<Self, Error> {
         Ok(Self {
-            publish: client.prepare(&publish()).await?,
+            publish: client.prepare(&publish_and_put()).await?,
+            publish_and_append: client.prepare(&publish_and_append()).await?,
             insert: client.prepare(INSERT).await?,
             trim: client.prepare(TRIM).await?,
             trim_young: client.prepare(TRIM_YOUNG).await?,
@@ -177,6 +187,18 @@ impl<'a> Columns<'a> {
         );
     }
 
+    pub(super) fn add_to_appending<'f>(
+        &'f self,
+        row: &'f channel_updates::Row,
+        pipeline: &mut Pipeline<'f>,
+        statements: &'f Statements,
+    ) {
+        let mut parameters = self.parameters();
+        parameters.extend(row.parameters());
+        let rows = Some(self.sequence.len());
+        pipeline.add(&statements.publish_and_append, parameters, "messages", rows);
+    }
+
     fn parameters(&self) -> Parameters<'_> {
         let parameters: [&(dyn ToSql + Sync); COLUMNS] = [
             &self.epoch,
@@ -263,18 +285,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_publish_statement_numbers_each_parameter_once() {
-        let statement = publish();
-        let mut numbers: Vec<usize> = statement
-            .split('$')
-            .skip(1)
-            .map(|rest| {
-                let digits = rest.chars().take_while(char::is_ascii_digit);
-                digits.collect::<String>().parse().unwrap()
-            })
-            .collect();
-        numbers.sort_unstable();
+    fn the_publish_statements_number_each_parameter_once() {
+        for (statement, parameters) in [(publish_and_put(), 18), (publish_and_append(), 17)] {
+            let mut numbers: Vec<usize> = statement
+                .split('$')
+                .skip(1)
+                .map(|rest| {
+                    let digits = rest.chars().take_while(char::is_ascii_digit);
+                    digits.collect::<String>().parse().unwrap()
+                })
+                .collect();
+            numbers.sort_unstable();
 
-        assert_eq!(numbers, (1..=18).collect::<Vec<_>>(), "{statement}");
+            let expected: Vec<usize> = (1..=parameters).collect();
+            assert_eq!(numbers, expected, "{statement}");
+        }
     }
 }
