@@ -57,7 +57,8 @@ COMMENT ON COLUMN newest_channel_updates.byte_count IS 'Their size as NATS Strea
 CREATE VIEW current_channels AS
 SELECT c.channel_id, c.name, c.created_at_ns, c.deleting,
        coalesce(u.first_sequence, c.first_sequence) AS first_sequence,
-       coalesce(u.last_sequence, c.last_sequence) AS last_sequence,
+       -- Somebody may have raised it by hand, as after a restore.
+       greatest(c.last_sequence, u.last_sequence) AS last_sequence,
        coalesce(u.last_published_at_ns, c.last_published_at_ns) AS last_published_at_ns,
        coalesce(u.message_count, c.message_count) AS message_count,
        coalesce(u.byte_count, c.byte_count) AS byte_count
@@ -90,14 +91,14 @@ COMMENT ON FUNCTION newest_sequence(bigint) IS 'Internal: sequence of the newest
 -- have been given none here.
 CREATE FUNCTION write_channel_updates() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT
-SET enable_seqscan = on SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+SET enable_seqscan = on SET enable_hashjoin = on SET enable_mergejoin = on SET jit = off AS $$
 BEGIN
     IF NOT EXISTS (SELECT FROM channel_updates) THEN
         RETURN NULL;
     END IF;
     UPDATE channels c
-    SET first_sequence = u.first_sequence, last_sequence = u.last_sequence, last_published_at_ns = u.last_published_at_ns,
-        message_count = u.message_count, byte_count = u.byte_count
+    SET first_sequence = u.first_sequence, last_sequence = greatest(c.last_sequence, u.last_sequence),
+        last_published_at_ns = u.last_published_at_ns, message_count = u.message_count, byte_count = u.byte_count
     FROM newest_channel_updates u WHERE c.channel_id = u.channel_id;
     DELETE FROM channel_updates;
     RETURN NULL;

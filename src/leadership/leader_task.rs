@@ -209,36 +209,6 @@ impl<A: Apply> Task<A> {
         Ok(None)
     }
 
-    fn until_catch_up(&self) -> Option<Duration> {
-        let due = self.apply.catch_up_due()?;
-        Some(due.since(Clock.now().monotonic))
-    }
-
-    /// A refusal ends no term: nothing that anybody was told depends on it.
-    async fn catch_up(&mut self) -> Result<(), Loss> {
-        let limit = self.settings.call_limit() * 2;
-        let sent = Clock.now().monotonic;
-        let (client, epoch) = (&self.session.client, self.term.epoch());
-        let caught_up = timeout(limit, self.apply.catch_up(client, epoch)).await;
-        match caught_up {
-            Err(_) => return Err(Loss::CommitTooLong(limit)),
-            Ok(Err(_)) if self.session.client.is_closed() => {
-                self.session.closed().await;
-                return Err(Loss::ClosedDuringRead(self.session.why_closed()));
-            }
-            Ok(Err(error)) if A::refusal(&error).is_none() => {
-                return Err(Loss::commit(A::kind(&error), error));
-            }
-            Ok(Err(error)) => {
-                let error: &dyn std::error::Error = &error;
-                tracing::debug!(error, "rows of channels are written later");
-            }
-            Ok(Ok(())) => {}
-        }
-        self.proved(sent);
-        Ok(())
-    }
-
     /// The answer of the session, or why there will be none.
     async fn apply(&mut self, batch: &A::Batch) -> Result<Result<(), A::Error>, Loss> {
         let limit = self.settings.call_limit() * 2;

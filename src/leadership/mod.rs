@@ -18,6 +18,7 @@
 //! | [`step_down`] | how an operator asks the active to make room |
 //! | [`term`] | pure: lease, trust window, end of the term |
 //! | [`leader`], `leader_task` | the active's side, and the task that owns the session: commits, session reads and renewals until something goes wrong |
+//! | `catch_up` | what batches leave for later |
 //! | `session_read` | what the session does beside its commits, where no other connection can read |
 //! | `loss`, [`cause`] | why the task gives up a term, and what is recorded of it |
 //! | `recorded`, `statements` | whether the row of the term is as the takeover wrote it; what else the session asks |
@@ -31,6 +32,7 @@
 //! `take_over`, [`leader::Granted::start`], until [`term::Term::lost`].
 
 pub mod candidate;
+mod catch_up;
 pub mod cause;
 pub mod checks;
 pub mod doctor;

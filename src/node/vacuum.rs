@@ -34,6 +34,11 @@ pub(super) async fn vacuum(store: Store, status: StatusPublisher) -> Infallible 
         if let Ok(unlogged) = store.unlogged().await {
             tell_unlogged(&status, unlogged);
         }
+        // Where it may not, or fails, autovacuum does within two minutes.
+        if let Err(error) = store.vacuum_channel_updates().await {
+            let error: &dyn std::error::Error = &error;
+            tracing::debug!(error, "channel_updates is not vacuumed");
+        }
         match vacuum_once(&store).await {
             Ok(Some(Refused { dead, live })) if !is_refusal_told => {
                 is_refusal_told = true;

@@ -372,6 +372,21 @@ impl Store {
         pooled.checkin(done, "vacuum")
     }
 
+    /// Vacuums `channel_updates` if that is due, and says whether it was.
+    pub async fn vacuum_channel_updates(&self) -> Result<bool, Error> {
+        let mut pooled = self.checkout().await?;
+        let limit = self.statement_timeout + Duration::from_secs(1);
+        let done = timeout(limit, vacuum::updates_due(pooled.connection())).await;
+        if !pooled.checkin(done, "counting dead rows")? {
+            return Ok(false);
+        }
+        let mut pooled = self.checkout().await?;
+        pooled.close_on_drop();
+        let done = timeout(VACUUM_LIMIT, vacuum::vacuum_updates(pooled.connection())).await;
+        pooled.checkin(done, "vacuum")?;
+        Ok(true)
+    }
+
     /// What an operator asks first; the tables need not have a server.
     pub async fn report(&self) -> Result<status::Report, Error> {
         let mut pooled = self.checkout().await?;

@@ -50,8 +50,8 @@ const ENCRYPTS: &str = "SELECT count(*) FROM encryption_status WHERE key_number 
 
 /// What a server that ended without a word had yet to write: afterwards it would be written over what comes here.
 const CATCH_UP: &str = "UPDATE channels c
-    SET first_sequence = u.first_sequence, last_sequence = u.last_sequence, last_published_at_ns = u.last_published_at_ns,
-        message_count = u.message_count, byte_count = u.byte_count
+    SET first_sequence = u.first_sequence, last_sequence = greatest(c.last_sequence, u.last_sequence),
+        last_published_at_ns = u.last_published_at_ns, message_count = u.message_count, byte_count = u.byte_count
     FROM newest_channel_updates u WHERE c.channel_id = u.channel_id";
 
 const CAUGHT_UP: &str = "DELETE FROM channel_updates";

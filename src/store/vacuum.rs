@@ -19,6 +19,31 @@ const PACE: &str = "SET statement_timeout = 0; SET lock_timeout = '10s'; SET vac
 /// What somebody else vacuums is passed over. Giving pages back would lock out the writer.
 const VACUUM: &str = "VACUUM (SKIP_LOCKED, TRUNCATE false, PARALLEL 0) messages, dropped_guids, channels, positions, outbox, message_ids, pending_acks";
 
+/// Rows of `channel_updates` live for a second, and what they hold stands in the table behind it: 20 MB of it. A scan of what is
+/// vacuumed so often is short.
+const UPDATES_DUE: &str =
+    "SELECT coalesce(sum(s.n_dead_tup), 0) >= 10000 AND (pg_has_role(c.relowner, 'USAGE')
+        OR CASE WHEN current_setting('server_version_num')::integer >= 170000
+            THEN has_table_privilege(c.oid, 'MAINTAIN') ELSE false END)
+    FROM pg_class c LEFT JOIN pg_stat_all_tables s ON s.relid IN (c.oid, c.reltoastrelid)
+    WHERE c.oid = 'channel_updates'::regclass GROUP BY c.oid, c.relowner";
+
+const VACUUM_UPDATES: &str = "VACUUM (SKIP_LOCKED, TRUNCATE false, PARALLEL 0) channel_updates";
+
+/// Whether [`vacuum_updates`] is worth it, and may be done.
+pub(super) async fn updates_due(connection: &mut PgConnection) -> Result<bool, Fault> {
+    Ok(sqlx::query_scalar(UPDATES_DUE)
+        .fetch_one(connection)
+        .await?)
+}
+
+/// Changes the connection's settings for good.
+pub(super) async fn vacuum_updates(connection: &mut PgConnection) -> Result<(), Fault> {
+    sqlx::raw_sql(PACE).execute(&mut *connection).await?;
+    sqlx::raw_sql(VACUUM_UPDATES).execute(connection).await?;
+    Ok(())
+}
+
 /// Dead and live rows of `messages`.
 pub(super) async fn dead(connection: &mut PgConnection) -> Result<Dead, Fault> {
     let row = sqlx::query(DEAD).fetch_one(connection).await?;

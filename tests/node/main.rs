@@ -61,6 +61,7 @@ mod locks;
 mod long_range;
 mod look;
 mod manifests;
+mod many_channels;
 mod mariadb;
 mod mirror;
 mod mirror_back;

@@ -5,6 +5,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod channel_updates;
+mod channel_updates_mixed;
 mod dropped;
 mod encryption;
 mod equivalence;

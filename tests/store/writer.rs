@@ -68,8 +68,8 @@ async fn messages_and_progress_are_written_to_no_tuplestore_before_they_are_stor
 
     assert_eq!(
         prepared.len(),
-        4,
-        "with channels, without, channels, progress"
+        5,
+        "with channels, with their updates, without, channels, progress"
     );
     for row in prepared {
         let (name, parameters): (String, i32) = (row.get(0), row.get(1));
