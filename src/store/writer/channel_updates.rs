@@ -89,7 +89,7 @@ pub(super) struct ChannelUpdates {
     known: HashMap<ChannelId, Sequence>,
     /// Channels that a row of `channel_updates` names.
     named: HashMap<ChannelId, Named>,
-    /// Of the last row.
+    /// The number of the row that was appended last.
     number: u64,
     due: Option<Instant>,
     round: Option<Round>,
