@@ -67,10 +67,8 @@ async fn rows_that_are_gone_leave_their_room_to_new_ones() {
             .unwrap();
         // Postgres counts dead rows a moment later.
         wait_until(PATIENCE, || async {
-            match fixture.store.vacuum_channel_updates().await.unwrap() {
-                true => Ok(()),
-                false => Err("no vacuum is due".to_owned()),
-            }
+            let is_done = fixture.store.vacuum_channel_updates().await.unwrap();
+            is_done.then_some(()).ok_or("no vacuum is due".to_owned())
         })
         .await;
         sizes.push(number(&client, "SELECT pg_total_relation_size('channel_updates')").await);
