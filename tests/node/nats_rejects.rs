@@ -1,4 +1,5 @@
 //! A NATS server that does not take what goes to one client.
+#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
 use std::fs;
 

@@ -1,5 +1,4 @@
 //! Rights that the role of a server loses while it runs: a standby says so before it is needed.
-#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 

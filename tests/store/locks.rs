@@ -19,7 +19,7 @@ async fn read_all(store: &Store, fixture: &Fixture, client: &Client) -> Result<(
     let wanted = FindPublishes {
         guids: ["guid".into()]
             .into_iter()
-            .filter_map(|guid| stanby::core::ids::Guid::parse(guid))
+            .filter_map(stanby::core::ids::Guid::parse)
             .collect(),
         ..FindPublishes::default()
     };

@@ -4,7 +4,7 @@
 //! What a reader relies on: of the rows that name a channel the newest is right, and no older than `channels`. So while a row names a
 //! channel, each later write of that channel appends one, too.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio_postgres::{Client, Error, Statement};
@@ -86,9 +86,9 @@ pub(super) struct ChannelUpdates {
     is_on: bool,
     /// Channels that have a row in `channels`, with what it says of their first message: statements compare with that, so that
     /// it is never late.
-    known: HashMap<ChannelId, Sequence>,
+    known: BTreeMap<ChannelId, Sequence>,
     /// Channels that a row of `channel_updates` names.
-    named: HashMap<ChannelId, Named>,
+    named: BTreeMap<ChannelId, Named>,
     /// The number of the row that was appended last.
     number: u64,
     due: Option<Instant>,
@@ -197,9 +197,8 @@ impl ChannelUpdates {
         let (number, named) = (self.number, &self.named);
         let round = self.round.get_or_insert_with(|| {
             let late = named.iter().filter(|(_, named)| named.late.is_some());
-            let mut left: Vec<ChannelId> = late.map(|(&id, _)| id).collect();
             // Taken from the end, in the order of the primary key.
-            left.sort_unstable_by(|a, b| b.cmp(a));
+            let left = late.rev().map(|(&id, _)| id).collect();
             Round {
                 through: number,
                 left,
