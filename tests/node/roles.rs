@@ -176,7 +176,7 @@ async fn a_server_whose_role_may_only_read_does_not_start() {
     assert_eq!(code(&refused), Some(1));
     let reader = roles.name("reader");
     for part in [
-        "may not DELETE admin_requests, channel_grants, channels, clients,",
+        "may not DELETE admin_requests, channel_grants, channel_updates, channels",
         &format!("GRANT DELETE ON ALL TABLES IN SCHEMA \"stanby\" TO \"{reader}\""),
         "stanby doctor",
     ] {

@@ -66,11 +66,9 @@ async fn a_takeover_that_hangs_does_not_keep_a_server_from_stopping() {
         .await
         .unwrap();
     first.kill().await;
-    wait_until(LIMIT, async || {
-        let log = second.log();
-        log.contains("received the last requests")
-            .then_some(())
-            .ok_or(log)
+    wait_until(LIMIT, async || match second.get("/readyz").await? {
+        (503, page) if page.contains("takeover-blocked") => Ok(()),
+        other => Err(format!("{other:?}")),
     })
     .await;
 
