@@ -305,6 +305,8 @@ async fn rows_of_the_outbox_that_an_operator_has_deleted_and_not_committed_hold_
     for _ in 0..3 {
         assert_eq!(publish(&pair.good, "orders").await, Ok(()));
     }
+    // Those of one turn are put off together: this is for the next.
+    pair.wait_until_told("writes-refused").await;
     tables.execute("SELECT publish('beside', 'x')").await;
     let beside = "SELECT count(*) FROM messages WHERE convert_from(data, 'UTF8') = 'x'";
     let later = "SELECT count(*) FROM messages WHERE convert_from(data, 'UTF8') = 'later'";
