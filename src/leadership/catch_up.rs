@@ -33,9 +33,17 @@ impl<A: Apply> Task<A> {
             }
             Ok(Err(error)) => {
                 let error: &dyn std::error::Error = &error;
-                tracing::debug!(error, "rows of channels are written later");
+                if std::mem::replace(&mut self.is_behind, true) {
+                    tracing::debug!(error, "rows of channels are still not written");
+                } else {
+                    tracing::warn!(
+                        error,
+                        "rows of channels cannot be written, and are tried again; view current_channels is exact meanwhile: look for \
+                         locks, triggers, rules and constraints on table channels (stanby doctor names them)"
+                    );
+                }
             }
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => self.is_behind = false,
         }
         self.proved(sent);
         Ok(())

@@ -191,7 +191,7 @@ impl Statements {
             Some(Err(why)) => {
                 return Err(Error::Refused(format!(
                     "{why}; without its row of table leadership no server becomes active: look for triggers, rules, policies and \
-                     constraints on it, and for rights that were revoked (stanby doctor names them)"
+                     constraints on it and on channels, and for rights that were revoked (stanby doctor names them)"
                 )));
             }
             None => return Ok(None),

@@ -158,6 +158,7 @@ impl Granted {
             renewals: 0,
             in_the_way: InTheWay::default(),
             unnoted: self.unnoted,
+            is_behind: false,
         };
         self.tracker.spawn(task.run());
         Leader {

@@ -51,6 +51,8 @@ pub(super) struct Task<A: Apply> {
     pub(super) in_the_way: InTheWay,
     /// What the history lacks of this term.
     pub(super) unnoted: Option<Unnoted>,
+    /// The last rows of channels that were late could not be written.
+    pub(super) is_behind: bool,
 }
 
 /// A task that panics ends its term like any other, before its session is closed: the active would wait for the end of the

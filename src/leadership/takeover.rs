@@ -241,7 +241,8 @@ pub(super) async fn take_over(
         if let Some(written) = written? {
             break written;
         }
-        tell_holder(session, &["leadership"], report).await?;
+        // A trigger writes what is late of the channels first.
+        tell_holder(session, &["leadership", "channels"], report).await?;
     };
     let Some(epoch) = epoch else {
         return Err(Error::Unavailable(

@@ -49,9 +49,11 @@ impl About {
 impl Rejections {
     pub(super) fn note(&mut self, about: About, error: &str, now: Instant) {
         self.last = Some((error.to_owned(), now));
-        let longest = std::mem::take(&mut self.longest);
-        if about == About::Length && longest > SHORT {
-            self.most = Some((longest - 1, now));
+        if about == About::Length {
+            let longest = std::mem::take(&mut self.longest);
+            if longest > SHORT {
+                self.most = Some((longest - 1, now));
+            }
         }
     }
 
@@ -116,11 +118,18 @@ mod tests {
         rejections.note(About::Length, "maximum control line exceeded", at(2));
         assert!(rejections.allow(5000, at(3)));
 
+        rejections.note(About::Permission, "of another client", at(3));
+        rejections.note(About::Length, "maximum control line exceeded", at(3));
+        assert!(
+            !rejections.allow(5000, at(3)),
+            "the other error was about another subject"
+        );
+
         let error = "Permissions Violation for Publish to \"a\"";
         assert_eq!(About::of(error), Some(About::Permission));
         assert_eq!(About::of("Stale Connection"), None);
         rejections.note(About::Permission, error, at(4));
-        assert!(rejections.allow(5000, at(5)));
+        assert!(rejections.allow(4999, at(5)));
         assert_eq!(rejections.error(at(6)).as_deref(), Some(error));
     }
 }

@@ -1,5 +1,5 @@
 //! Tells what is wrong on the way to NATS: requests are refused because their clients send more than is carried out, or NATS
-//! does not let this server listen.
+//! does not let this server listen, or does not take what it sends.
 
 use std::time::Duration;
 
