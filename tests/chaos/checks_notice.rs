@@ -208,6 +208,37 @@ fn what_nobody_can_answer_for_is_excused_for_as_long_as_it_lasts() {
 }
 
 #[test]
+fn what_nats_kept_may_come_late_and_no_more_than_was_in_flight() {
+    let late = |count: usize| {
+        after(|history, stored| {
+            history.stalls = 1;
+            let arrivals = &mut history.subscriptions[0].members[0];
+            let (first, row) = (arrivals[0].clone(), rows(stored)[0].clone());
+            let last = i64::try_from(count).unwrap() + 3;
+            for sequence in 4..=last {
+                let number = sequence.cast_unsigned();
+                arrivals.push(Arrival {
+                    sequence: number,
+                    ..first.clone()
+                });
+                let row = Row {
+                    sequence,
+                    epoch: 2,
+                    published_at_ns: sequence,
+                    ..row.clone()
+                };
+                rows(stored).push(row);
+            }
+            let behind = arrivals.pop().unwrap();
+            arrivals.insert(3, behind);
+        })
+    };
+    let check = "deliveries come in order";
+    assert!(!late(65).contains(check));
+    assert!(late(66).contains(check));
+}
+
+#[test]
 fn what_postgres_was_made_to_refuse_may_be_refused() {
     let refused_during = |from, to| {
         after(|history, stored| {

@@ -13,6 +13,8 @@ pub(crate) struct History {
     pub(crate) clients: Vec<LiveClient>,
     /// When requests or answers may have been lost although every server did what it should.
     pub(crate) excuses: Vec<Excuse>,
+    /// How often a nats-server or a link to one kept what an active had sent, and let it go when another one was active.
+    pub(crate) stalls: usize,
     /// When Postgres was made to refuse rows.
     pub(crate) refusals: Vec<Refusals>,
     /// What the tables held when a term was first seen.

@@ -27,6 +27,7 @@ async fn active_at_first(world: &mut World) -> usize {
     let active = world.active().await;
     let at = wait_until_apart(world, active).await;
     assert_eq!(at, 0, "a standby at the first server took over");
+    world.settle().await;
     active
 }
 
@@ -48,6 +49,7 @@ async fn wait_until_apart(world: &World, active: usize) -> usize {
 /// A standby at the other server heard everything.
 pub(crate) async fn freeze_nats(world: &mut World, rng: &mut Rng) {
     let active = active_at_first(world).await;
+    world.history.stalls += 1;
     world.ground.nats.signal(Signal::SIGSTOP);
     world.active_beside(active).await;
     let pause = of_lease(rng, 100, 2000);
@@ -59,6 +61,7 @@ pub(crate) async fn freeze_nats(world: &mut World, rng: &mut Rng) {
 pub(crate) async fn cut_routes(world: &mut World, rng: &mut Rng) {
     active_at_first(world).await;
     world.excuse("the routes between the NATS servers are cut");
+    world.history.stalls += 1;
     let link = rng.pick(&[Link::Silent, Link::Reset]);
     world.ground.nats.route().set(link);
     let pause = of_lease(rng, 500, 4000);

@@ -71,6 +71,7 @@ pub(crate) async fn cut_standby_from_postgres(world: &mut World, rng: &mut Rng) 
 pub(crate) async fn cut_active_from_nats(world: &mut World, link: Link) {
     let active = world.active().await;
     world.excuse("the active is cut off from NATS");
+    world.history.stalls += 1;
     world.members[active].set_to_nats(link);
     world.active_beside(active).await;
     world.heal();

@@ -20,6 +20,9 @@ use tokio_util::sync::CancellationToken;
 #[path = "stan/holding.rs"]
 mod holding;
 
+/// Of a subscription that is not told how many.
+pub(crate) const MAX_IN_FLIGHT: u8 = 64;
+
 /// Longer than any takeover in these tests.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
@@ -139,7 +142,7 @@ impl StanClient {
             inbox: &inbox,
             queue_group: queue,
             durable_name: durable,
-            max_in_flight: 64,
+            max_in_flight: MAX_IN_FLIGHT.into(),
             ack_wait_seconds: 1,
             start: StartPosition::First,
         });
