@@ -95,6 +95,11 @@ impl Connection {
 
     /// The ID of the NATS server that is connected, or was last; empty when it has none.
     pub fn server_id(&self) -> String {
+        self.link.server_id().borrow().clone()
+    }
+
+    /// As [`Self::server_id`], to be waited for.
+    pub fn server_ids(&self) -> watch::Receiver<String> {
         self.link.server_id()
     }
 

@@ -51,7 +51,7 @@ pub(super) struct Link {
     silences: AtomicU64,
     /// Another server is wanted.
     away: Notify,
-    server_id: Mutex<String>,
+    server_id: watch::Sender<String>,
     /// The ID of a server that others are preferred to.
     avoided: Mutex<Option<String>>,
     /// The NATS server cuts off who does not read, without holding back those who send.
@@ -99,7 +99,7 @@ impl Link {
             rejections: Mutex::default(),
             silences: AtomicU64::new(0),
             away: Notify::new(),
-            server_id: Mutex::default(),
+            server_id: watch::Sender::default(),
             avoided: Mutex::default(),
             cuts_off: AtomicBool::new(false),
             may_refuse: AtomicBool::new(false),
@@ -163,17 +163,15 @@ impl Link {
     }
 
     pub(super) fn set_server_id(&self, id: &str) {
-        id.clone_into(
-            &mut self
-                .server_id
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        self.server_id.send_if_modified(|known| {
+            let is_other = known != id;
+            id.clone_into(known);
+            is_other
+        });
     }
 
-    pub(super) fn server_id(&self) -> String {
-        let id = self.server_id.lock();
-        id.unwrap_or_else(PoisonError::into_inner).clone()
+    pub(super) fn server_id(&self) -> watch::Receiver<String> {
+        self.server_id.subscribe()
     }
 
     /// From here on that server is taken last.

@@ -255,6 +255,7 @@ impl Presence {
         let interval = KnownActives::interval(self.lease);
         let mut serving = self.serving.subscribe();
         let mut connected = self.nats.connected();
+        let mut nats_server = self.nats.server_ids();
         let mut moved_at = None;
         let mut announced_at = Instant::default();
         let mut next = Clock.now().monotonic + interval;
@@ -271,10 +272,12 @@ impl Presence {
                     }
                     Ok(())
                 }
-                changed = serving.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
+                Ok(()) = serving.changed() => {
+                    next = Clock.now().monotonic;
+                    Ok(())
+                }
+                // An active that loses its NATS server decides by where the standbys are.
+                Ok(()) = nats_server.changed() => {
                     next = Clock.now().monotonic;
                     Ok(())
                 }
