@@ -15,7 +15,7 @@ use crate::core::time::Instant;
 use crate::core::upload::UploadWindow;
 use crate::leadership::{Apply, Term};
 use crate::store::encryption::Sealer;
-use crate::store::{self, Writer};
+use crate::store::{self, LeftForLater, Writer};
 
 pub(super) struct Batches {
     writer: Writer,
@@ -31,8 +31,7 @@ impl Batches {
         upload: Upload,
     ) -> Result<Self, RoleError> {
         upload.begin_term();
-        let mut writer = Writer::prepare(client, &config.database_url).await?;
-        writer.write_channels_later();
+        let writer = Writer::prepare(client, &config.database_url).await?;
         Ok(Self {
             writer,
             upload,
@@ -42,6 +41,11 @@ impl Batches {
 }
 
 impl Batches {
+    /// See [`Writer::write_channels_later`].
+    pub(super) fn write_channels_later(&mut self, left: LeftForLater) {
+        self.writer.write_channels_later(left);
+    }
+
     pub(super) fn seal_with(&mut self, sealer: Option<Sealer>) {
         self.writer.seal_with(sealer);
     }

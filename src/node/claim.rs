@@ -14,7 +14,7 @@ use crate::core::batch::Batch;
 use crate::core::time::Instant;
 use crate::leadership::{self, Cause, End, Granted, Leader};
 use crate::monitoring::condition::Condition;
-use crate::store::{self, ServerInfo};
+use crate::store::{self, LeftForLater, ServerInfo};
 
 /// A term that does not serve yet.
 #[derive(Debug)]
@@ -89,19 +89,21 @@ impl Node {
         let (client, epoch) = (granted.client(), granted.term().epoch());
         let served = self.config.partition.as_ref();
         // Together they wait for Postgres once: clients wait for them too.
-        let (stored, forgotten, recorded, was_refused, fenced, keys) = tokio::join!(
+        let (stored, forgotten, recorded, was_refused, fenced, keys, left) = tokio::join!(
             ServerInfo::read_or_create(client, url, &wanted),
             store::replay::forget_dropped(client, url),
             store::served::record(client, url, served),
             store::refused::is_recent(client, url),
             self.store.fence(client, Some(epoch)),
             self.store.keys_and_terms(client),
+            LeftForLater::read(client, url),
         );
         ensure_same_subjects(&stored?, &wanted)?;
         unless_refused(forgotten);
         unless_refused(recorded);
         let with_savepoints = self.needs_savepoints.swap(false, Ordering::AcqRel) | was_refused?;
         fenced?;
+        batches.write_channels_later(left?);
         if with_savepoints {
             batches.verify_before_commit();
         }

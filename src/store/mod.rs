@@ -73,4 +73,4 @@ pub use rights::MissingRight;
 pub use server_info::ServerInfo;
 pub use unlogged::Unlogged;
 pub use version::SchemaVersion;
-pub use writer::Writer;
+pub use writer::{LeftForLater, Writer};

@@ -49,12 +49,7 @@ const LOCK: &str =
 const ENCRYPTS: &str = "SELECT count(*) FROM encryption_status WHERE key_number IS NOT NULL";
 
 /// What a server that ended without a word had yet to write: afterwards it would be written over what comes here.
-const CATCH_UP: &str = "UPDATE channels c
-    SET first_sequence = u.first_sequence, last_sequence = greatest(c.last_sequence, u.last_sequence),
-        last_published_at_ns = u.last_published_at_ns, message_count = u.message_count, byte_count = u.byte_count
-    FROM newest_channel_updates u WHERE c.channel_id = u.channel_id";
-
-const CAUGHT_UP: &str = "DELETE FROM channel_updates";
+const CATCH_UP: &str = "SELECT write_channel_updates()";
 
 const FIND: &str = "SELECT channel_id, message_count, last_sequence FROM current_channels WHERE name = $1 AND NOT deleting";
 
@@ -145,7 +140,6 @@ async fn fill<E: fmt::Display>(
     }
     if !is_rehearsal {
         connection.execute(CATCH_UP).await?;
-        connection.execute(CAUGHT_UP).await?;
     }
     // Servers create none whose name differs in case only. How they compare names, Postgres does not know.
     let names: Vec<String> = sqlx::query_scalar(NAMES)

@@ -6,6 +6,7 @@ mod channel_updates;
 mod channels;
 mod clients;
 mod gone;
+mod left_for_later;
 mod lost;
 mod messages;
 mod outbox;
@@ -35,6 +36,7 @@ use crate::core::upload::UploadWindow;
 use channel_updates::ChannelUpdates;
 use pipeline::{Pipeline, Transaction};
 
+pub use left_for_later::LeftForLater;
 pub(super) use messages::insert_into as insert_messages_into;
 
 /// The statements, prepared on one session; of no use on another.
@@ -124,9 +126,10 @@ impl Writer {
         self.transaction = Transaction::Verified;
     }
 
-    /// From here on rows of `channels` may be written later, by [`Self::catch_up`], which is to be called when it is due.
-    pub fn write_channels_later(&mut self) {
-        self.late().turn_on();
+    /// From here on rows of `channels` may be written later, by [`Self::catch_up`], which is to be called when it is due. With what
+    /// the last term has left for later.
+    pub fn write_channels_later(&mut self, left: LeftForLater) {
+        self.late().turn_on(left, Clock.now().monotonic);
     }
 
     fn late(&self) -> MutexGuard<'_, ChannelUpdates> {

@@ -78,3 +78,46 @@ async fn an_active_that_is_killed_amid_many_channels_leaves_each_as_it_was() {
     assert_eq!(usize::try_from(stored), Ok(sent));
     assert_eq!(client.ping().await, Ok(()));
 }
+
+#[tokio::test]
+async fn a_trigger_that_refuses_one_of_many_channels_keeps_no_standby_from_taking_over() {
+    let Some(pair) = Pair::new(&["--lease", "1s"]).await else {
+        return;
+    };
+    let client = pair.group.client("publisher").await;
+    let mut publishers = Vec::new();
+    for number in 0..100 {
+        publishers.push(client.publisher(&format!("channel-{number}")).await);
+    }
+    let tables = pair.group.tables();
+    publish_until_behind(&mut publishers, &tables).await;
+    let refuse = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'under audit'; END$$;
+        CREATE TRIGGER refuse BEFORE UPDATE ON stanby.channels FOR EACH ROW WHEN (OLD.name = 'channel-0') EXECUTE FUNCTION refuse()";
+    tables.execute(refuse).await;
+    // These append: the trigger sees none of it.
+    burst(&mut publishers).await;
+    take_all_acks(&mut publishers).await;
+    assert!(tables.number(WRONG).await > 0, "channels was written");
+
+    pair.active.kill().await;
+
+    assert_eq!(pair.standby.wait_until_active().await, 2);
+    burst(&mut publishers[1..]).await;
+    take_all_acks(&mut publishers[1..]).await;
+    assert!(tables.number(ROWS).await > 0, "channel-0 was written");
+    tables
+        .execute("DROP TRIGGER refuse ON stanby.channels")
+        .await;
+    burst(&mut publishers).await;
+    take_all_acks(&mut publishers).await;
+    wait_until(LIMIT, async || {
+        match tables.number(WRONG).await + tables.number(ROWS).await {
+            0 => Ok(()),
+            rows => Err(format!("{rows} rows are left")),
+        }
+    })
+    .await;
+    let sent: usize = publishers.iter().map(|it| it.published().sent.len()).sum();
+    let stored = tables.number("SELECT count(*) FROM stanby.messages").await;
+    assert_eq!(usize::try_from(stored), Ok(sent));
+}

@@ -10,7 +10,7 @@ use stanby::core::load::{Load, LoadQuery, Loaded};
 use stanby::core::message::Message;
 use stanby::core::time::Timestamp;
 use stanby::leadership::Apply;
-use stanby::store::{self, ServerInfo, Writer};
+use stanby::store::{self, LeftForLater, ServerInfo, Writer};
 use tokio_postgres::Client;
 
 use super::fixture::{Fixture, PATIENCE, migrated, server_info};
@@ -132,9 +132,9 @@ pub(crate) const CLAIM: &str = "UPDATE leadership SET epoch = epoch + 1, release
 pub(crate) const ROWS: &str = "SELECT count(*) FROM channel_updates";
 
 /// A hundred channels with a row each and two messages, of which the rows know one.
-async fn behind(fixture: &Fixture) -> (Client, Writer, Model) {
+pub(crate) async fn behind(fixture: &Fixture) -> (Client, Writer, Model) {
     let (client, mut writer) = fixture.writer().await;
-    writer.write_channels_later();
+    writer.write_channels_later(LeftForLater::default());
     let (mut model, batch) = Model::of(100);
     writer.apply(&client, &batch, TERM).await.unwrap();
     let before = model.clone();
@@ -270,7 +270,7 @@ async fn channels_are_written_within_a_moment_when_nothing_more_is_published() {
         .await
         .unwrap();
     let mut writer = Writer::prepare(client, &fixture.url).await.unwrap();
-    writer.write_channels_later();
+    writer.write_channels_later(LeftForLater::default());
     let mut leader = granted.start(Later(writer));
     let (mut model, batch) = Model::of(3_000);
     leader.submit(batch).unwrap();

@@ -2,6 +2,7 @@
 
 use stanby::core::batch::Batch;
 use stanby::core::ids::ChannelId;
+use stanby::store::LeftForLater;
 
 use super::channel_updates::{CLAIM, Model, ROWS, TERM, number, table};
 use super::fixture::{PATIENCE, migrated};
@@ -97,7 +98,7 @@ async fn any_mixture_of_batches_leaves_what_a_server_knows() {
         return;
     };
     let (client, mut writer) = fixture.writer().await;
-    writer.write_channels_later();
+    writer.write_channels_later(LeftForLater::default());
     let other = fixture.client().await;
     let mut dice = Dice(16);
     // More than are written at once.

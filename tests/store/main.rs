@@ -6,6 +6,7 @@
 mod support;
 
 mod channel_updates;
+mod channel_updates_left;
 mod channel_updates_mixed;
 mod dropped;
 mod encryption;

@@ -11,6 +11,7 @@ use tokio_postgres::{Client, Error, Statement};
 
 use super::channels::Values;
 use super::int8;
+use super::left_for_later::LeftForLater;
 use super::pipeline::{Parameters, Pipeline};
 use crate::core::batch::{Batch, ChannelRow};
 use crate::core::ids::{ChannelId, Epoch, Sequence};
@@ -31,7 +32,7 @@ pub(super) const APPEND: &str = "INSERT INTO channel_updates
 
 pub(super) const APPEND_PARAMETERS: usize = 8;
 
-const DELETE: &str = "DELETE FROM channel_updates WHERE epoch = $1 AND number <= $2";
+const DELETE: &str = "DELETE FROM channel_updates WHERE (epoch, number) <= ($1, $2)";
 
 /// Where a crash undoes the commit, the rows that it deleted are there again. Who holds a row must not hold up everybody.
 const SETTINGS: &str = "SELECT set_config('synchronous_commit', 'off', true), set_config('lock_timeout', '50ms', true)";
@@ -121,8 +122,16 @@ pub(super) struct Part {
 }
 
 impl ChannelUpdates {
-    pub(super) fn turn_on(&mut self) {
+    pub(super) fn turn_on(&mut self, left: LeftForLater, now: Instant) {
         self.is_on = true;
+        let left = left.0.into_iter().map(|(id, row)| {
+            let late = Some(row);
+            (id, Named { number: 0, late })
+        });
+        self.named = left.collect();
+        if !self.named.is_empty() {
+            self.due = Some(now + WRITE_AFTER);
+        }
     }
 
     /// When [`Self::part`] is to be written.
