@@ -175,7 +175,7 @@ impl Broker {
                 reply,
             } => self.ping(&connection_id, reply),
             Request::Ack(ack) => self.ack(&ack),
-            Request::Refused { answer, reply } => self.answer(Some(reply), answer),
+            Request::Answered { answer, reply } => self.answer(Some(reply), answer),
             Request::AlreadyStored { request, reply: to } => {
                 let reply = Reply::Published(request.guid);
                 self.commits.send_now(Outbound::Reply { to, reply });

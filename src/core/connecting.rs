@@ -130,6 +130,10 @@ impl Broker {
         self.answer(reply, answer);
     }
 
+    pub(super) fn has_client(&self, id: &str) -> bool {
+        self.clients.get(id).is_some()
+    }
+
     pub(super) fn close_client_on_request(&mut self, id: &ByteString, reply: Option<Subject>) {
         let answer = if self.close_client(id) {
             Reply::ClientClosed

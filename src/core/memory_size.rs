@@ -39,7 +39,7 @@ pub(super) fn request(request: &Request) -> usize {
                 channel,
                 sequence: _,
             }) => ack_inbox.len() + channel.len(),
-            Request::Refused { answer, reply } => answer_bytes(answer) + reply.as_str().len(),
+            Request::Answered { answer, reply } => answer_bytes(answer) + reply.as_str().len(),
             Request::AlreadyStored { request, reply } => publish(request) + subject(Some(reply)),
         }
 }

@@ -154,7 +154,7 @@ impl Broker {
             | Request::CloseSubscription { .. }
             | Request::Ping { .. }
             | Request::Ack(_)
-            | Request::Refused { .. }
+            | Request::Answered { .. }
             | Request::AlreadyStored { .. } => None,
         }
     }

@@ -8,8 +8,10 @@ use std::time::Duration;
 use bytestring::ByteString;
 
 use super::batch::ChannelRow;
+use super::broker::Broker;
 use super::dedup::{Digester, StoredPublish, StoredPublishes};
 use super::ids::{ChannelId, ChannelName, Sequence, Subject};
+use super::outbound::Reply;
 use super::request::{Ack, Connect, Publish, Request};
 use super::shadow::Taken;
 use super::snapshot::Snapshot;
@@ -188,10 +190,13 @@ impl Moves {
 /// The requests that a new term begins with, with the times they were received: first what is to be carried out, in the order it
 /// was received, then publishes that are stored and want only an answer, the last one first. Whoever publishes one at a time waits
 /// for the answer to the last; those to all others have most likely come before.
-pub fn plan(
+///
+/// `broker` is as the tables are.
+pub(super) fn plan(
     shadow: Taken,
     outcomes: &Outcomes,
     moves: &Moves,
+    broker: &Broker,
     now: Instant,
 ) -> Vec<(Instant, Request)> {
     // From the last to the first: what came later decides whether an earlier request still counts.
@@ -199,6 +204,9 @@ pub fn plan(
     let mut left_later = BTreeSet::new();
     let (mut unsubscribed_later, mut closed_later) = (BTreeSet::new(), BTreeSet::new());
     let Taken { received, earlier } = shadow;
+    let connects = connects(received.iter().map(|(_, request)| request));
+    let connects = connects.filter(|it| !outcomes.closed.contains(&it.heartbeat_inbox));
+    let connecting: BTreeSet<ByteString> = connects.map(|it| it.client_id.to_text()).collect();
     let mut planned = Vec::with_capacity(received.len());
     let mut answers = Vec::new();
     let is_stored = |request: &Publish| outcomes.stored.contains(request);
@@ -227,12 +235,26 @@ pub fn plan(
             }
             // A close names no connection: it was meant for the one before.
             Request::CloseClient { client_id, .. } if connected_later.contains(&client_id) => None,
+            // An earlier term has most likely ended what is not there, and died before its answer. What never was there is answered
+            // like that, too.
+            Request::CloseClient { client_id, reply }
+                if !connecting.contains(&client_id) && !broker.has_client(&client_id) =>
+            {
+                answered(reply, Reply::ClientClosed)
+            }
             // Asked again, because nobody answered: the later one is whose answer is waited for.
             Request::Unsubscribe { request, .. } if !unsubscribed_later.insert(request.clone()) => {
                 None
             }
             Request::CloseSubscription { request, .. } if !closed_later.insert(request.clone()) => {
                 None
+            }
+            Request::Unsubscribe { request, reply }
+            | Request::CloseSubscription { request, reply }
+                if broker.lacks_subscription(&request) =>
+            {
+                left_later.insert((request.client_id, request.channel));
+                answered(reply, Reply::Left)
             }
             Request::Unsubscribe { request, reply } => {
                 left_later.insert((request.client_id.clone(), request.channel.clone()));
@@ -245,7 +267,7 @@ pub fn plan(
             Request::Ack(ack) => (!moves.void(&ack, at, now)).then_some(Request::Ack(ack)),
             request @ (Request::Subscribe { .. }
             | Request::CloseClient { .. }
-            | Request::Refused { .. }) => Some(request),
+            | Request::Answered { .. }) => Some(request),
             // Clients ping again by themselves; a term leaves publishes that were stored before as publishes.
             Request::AlreadyStored { .. } | Request::Ping { .. } => None,
         };
@@ -261,6 +283,10 @@ pub fn plan(
     planned.reverse();
     planned.append(&mut answers);
     planned
+}
+
+fn answered(reply: Option<Subject>, answer: Reply) -> Option<Request> {
+    reply.map(|reply| Request::Answered { answer, reply })
 }
 
 /// The request that only answers a publish that is stored already.

@@ -44,8 +44,8 @@ pub enum Request {
         reply: Subject,
     },
     Ack(Ack),
-    /// `protocol` refused the request; it is answered in its turn.
-    Refused {
+    /// Nothing is left but the answer, in its turn: `protocol` refused the request, or an earlier term has carried it out.
+    Answered {
         answer: Reply,
         reply: Subject,
     },
@@ -79,7 +79,7 @@ impl Request {
             | Self::CloseClient { .. }
             | Self::Ping { .. }
             | Self::Ack(_)
-            | Self::Refused { .. }
+            | Self::Answered { .. }
             | Self::AlreadyStored { .. } => None,
         }
     }

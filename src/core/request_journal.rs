@@ -46,7 +46,7 @@ impl RequestJournal {
             | Request::Unsubscribe { .. }
             | Request::CloseSubscription { .. }
             | Request::CloseClient { .. }
-            | Request::Refused { .. }
+            | Request::Answered { .. }
             | Request::AlreadyStored { .. } => true,
             Request::Ack(_) => self.gathering.len() < ACKS_MAX,
             // Clients ping again by themselves.
@@ -101,7 +101,7 @@ fn is_patient(request: &Request) -> bool {
         Request::Publish { .. }
         | Request::Ping { .. }
         | Request::Ack(_)
-        | Request::Refused { .. }
+        | Request::Answered { .. }
         | Request::AlreadyStored { .. } => false,
     }
 }

@@ -331,7 +331,7 @@ mod tests {
                 channel: long.clone(),
                 sequence: Sequence(1),
             }),
-            Request::Refused {
+            Request::Answered {
                 answer: Reply::PublishRefused(long.clone().into_bytes(), Rejection::InvalidPublish),
                 reply: inbox.clone(),
             },

@@ -264,6 +264,7 @@ impl Recovered {
             shadow.take(),
             &outcomes,
             &moves,
+            &broker,
             now.monotonic,
         ));
         let stored = std::mem::take(&mut outcomes.stored);

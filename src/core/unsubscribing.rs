@@ -33,6 +33,12 @@ impl Broker {
         Ok(())
     }
 
+    /// The channel is there, and it is not.
+    pub(super) fn lacks_subscription(&self, request: &Leave) -> bool {
+        let channel = self.channels.find(request.channel.as_str());
+        channel.is_some_and(|channel| self.find_subscription(channel, &request.inbox).is_none())
+    }
+
     /// The online subscription of the channel with this ack inbox or, failing that, delivery inbox.
     fn find_subscription(
         &self,

@@ -306,7 +306,7 @@ impl Ingress {
         };
         self.connection.link().counters.add_forbidden();
         let reply = reply?;
-        Some(Request::Refused { answer, reply })
+        Some(Request::Answered { answer, reply })
     }
 
     /// Subjects that are not text are nobody's whom this server could know.

@@ -290,7 +290,7 @@ fn ack_bytes(sent: &pb::Ack) -> usize {
 }
 
 fn refused(answer: Reply, reply: Option<Subject>) -> Option<Request> {
-    reply.map(|reply| Request::Refused { answer, reply })
+    reply.map(|reply| Request::Answered { answer, reply })
 }
 
 /// Text that Postgres can hold.

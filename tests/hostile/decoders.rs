@@ -115,7 +115,7 @@ fn check(event: Request, to: Option<&Subject>) {
         Request::Ack(ack) => {
             assert!(storable(&ack.channel) && ack.sequence <= SEQUENCE_MAX);
         }
-        Request::Refused { answer, reply } => {
+        Request::Answered { answer, reply } => {
             assert_eq!(Some(&reply), to);
             assert!(is_refusal(&answer), "{answer:?}");
         }

@@ -216,7 +216,7 @@ impl Life<'_> {
         let reply = pools::subject("odd");
         let event = match self.input.below(5) {
             0 => Event::Reconnected,
-            1 => Event::Request(Request::Refused {
+            1 => Event::Request(Request::Answered {
                 answer: Reply::SubscribeRefused(Rejection::InvalidSubscribe),
                 reply,
             }),

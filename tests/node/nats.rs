@@ -123,7 +123,7 @@ fn kind_of_request(request: &Request) -> String {
         Request::CloseClient { .. } => "close client".to_owned(),
         Request::Ping { .. } => "ping".to_owned(),
         Request::Ack(ack) => format!("ack {}", ack.sequence),
-        Request::Refused { .. } => "refused".to_owned(),
+        Request::Answered { .. } => "refused".to_owned(),
         Request::AlreadyStored { .. } => panic!("not from NATS: {request:?}"),
     }
 }

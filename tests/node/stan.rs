@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 #[path = "stan/holding.rs"]
 mod holding;
 
-/// Of a subscription that is not told how many.
+/// What a subscription asks for that is not told how many.
 pub(crate) const MAX_IN_FLIGHT: u8 = 64;
 
 /// Longer than any takeover in these tests.

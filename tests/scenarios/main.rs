@@ -94,6 +94,7 @@ scenarios! {
     an_ack_during_the_read_of_a_redelivery_prevents_it
     an_ack_of_before_a_durable_was_moved_back_passes_over_nothing_after_a_takeover
     an_early_close_ends_a_subscription_before_its_first_message
+    an_end_that_a_dead_active_has_carried_out_is_answered_as_done
     an_operator_empties_a_channel_that_keeps_what_is_not_acked
     an_outage_of_nats_ends_without_a_burst
     an_unacked_message_is_redelivered_after_its_ack_wait

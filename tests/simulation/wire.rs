@@ -128,7 +128,7 @@ impl Wire {
                 let payload = client::ack(&ack.channel, ack.sequence.0);
                 decode::ack(payload, ack.ack_inbox.clone())
             }
-            Request::Refused { .. } | Request::AlreadyStored { .. } => {
+            Request::Answered { .. } | Request::AlreadyStored { .. } => {
                 panic!("no client sends this: {event:?}")
             }
         };

@@ -22,7 +22,7 @@ const NOT_UTF8: &[u8] = b"\xff\xfe";
     reason = "it is compared with what a decoder returns"
 )]
 fn refused(answer: Reply) -> Option<Request> {
-    Some(Request::Refused {
+    Some(Request::Answered {
         answer,
         reply: subject(REPLY),
     })

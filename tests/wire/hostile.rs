@@ -37,7 +37,7 @@ fn payload() -> impl Strategy<Value = Bytes> {
 /// What was refused is answered, and only to where the request asked.
 fn is_sound(event: Option<&Request>) -> bool {
     match event {
-        Some(Request::Refused { reply, .. }) => *reply == subject(REPLY),
+        Some(Request::Answered { reply, .. }) => *reply == subject(REPLY),
         Some(_) | None => true,
     }
 }

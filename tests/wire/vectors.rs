@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use stanby::core::Request;
-use stanby::core::Request::Refused;
+use stanby::core::Request::Answered;
 use stanby::core::ids::{ChannelName, ClientId, ConnectionId, DurableName, Guid, Sequence};
 use stanby::core::message::Message;
 use stanby::core::outbound::Reply;
@@ -324,7 +324,7 @@ fn plain_successes_are_no_bytes_at_all() {
 fn the_bytes_dummy_are_no_request() {
     let dummy = || Bytes::from_static(b"dummy");
     let refusal = |answer| {
-        Some(Refused {
+        Some(Answered {
             answer,
             reply: subject(REPLY),
         })

@@ -47,7 +47,7 @@ pub(super) fn refuse(request: Request, refusal: &Refusal) -> (String, Option<Out
             );
             return (what, None);
         }
-        Request::Ping { .. } | Request::Refused { .. } | Request::AlreadyStored { .. } => {
+        Request::Ping { .. } | Request::Answered { .. } | Request::AlreadyStored { .. } => {
             return (UNASKED.to_owned(), None);
         }
     };

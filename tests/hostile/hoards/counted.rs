@@ -123,7 +123,7 @@ fn heavy() -> Vec<(&'static str, Request)> {
         ),
         (
             "guid of a refusal",
-            Request::Refused {
+            Request::Answered {
                 answer: Reply::PublishRefused(
                     long(MEGABYTE).into_bytes(),
                     stanby::core::rejection::Rejection::InvalidPublish,

@@ -151,7 +151,7 @@ impl TermFacts {
                 | Request::Unsubscribe { .. }
                 | Request::CloseSubscription { .. }
                 | Request::Ping { .. }
-                | Request::Refused { .. }
+                | Request::Answered { .. }
                 | Request::AlreadyStored { .. },
             )
             | Event::Unreachable(_)
