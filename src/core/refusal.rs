@@ -17,6 +17,8 @@ pub struct Refusal {
     pub reason: String,
     /// What a person may do about it.
     pub remedy: String,
+    /// Postgres has no room for anything: this batch is not to blame, and it passes when somebody makes room.
+    pub is_out_of_room: bool,
 }
 
 impl Refusal {

@@ -1,4 +1,5 @@
-//! Other sessions' locks in the way of a commit: a forgotten transaction, `VACUUM FULL`, an index that is built. A commit waits
+//! What is in the way of a commit: a full disk, which it waits out, for no other server would find room either; and other sessions' locks,
+//! of a forgotten transaction, `VACUUM FULL`, an index that is built. A commit waits
 //! for them in slices, between which the lease is renewed: what a slice has tried is rolled back as a whole, and is tried again.
 //! Who holds the locks is looked up and reported. One row that stays locked is no reason to keep everybody waiting: after
 //! a while the commit counts as refused, and what it waits for is found and set aside. Where the messages or channels are locked as
@@ -7,6 +8,7 @@
 use std::time::Duration;
 
 use tokio::sync::mpsc::error::TryRecvError;
+use tokio::time::sleep;
 
 use super::cause::End;
 use super::error::Error;
@@ -68,6 +70,14 @@ impl<A: Apply> Task<A> {
         began: Instant,
     ) -> Result<Verdict, Loss> {
         let now = Clock.now().monotonic;
+        if refusal.is_out_of_room {
+            let Refusal { reason, remedy, .. } = &refusal;
+            let sentence =
+                format!("a commit waits for room on the database's disk: {reason}; {remedy}");
+            self.term.blocked(Some(sentence));
+            sleep(slice(self.settings.lease)).await;
+            return self.again().await;
+        }
         if !waits_for_others(&refusal.sqlstate) {
             if took_too_long(&refusal.sqlstate) {
                 self.hurry(now).await?;

@@ -1,7 +1,7 @@
 //! What Postgres refuses to store: made out of its errors, and kept in `refused_writes` for people and for the next term.
 
 use tokio_postgres::Client;
-use tokio_postgres::error::{DbError, Severity};
+use tokio_postgres::error::{DbError, Severity, SqlState};
 
 use super::error::Error;
 use super::identifier::identifier;
@@ -15,7 +15,8 @@ const REASON_BYTES_MAX: usize = 500;
 pub(super) fn refusal(part: &'static str, error: &tokio_postgres::Error) -> Option<Refusal> {
     let error = error.as_db_error()?;
     let sqlstate = error.code().code();
-    if refusal::passes(sqlstate) && !is_of_what_is_written(error) {
+    let is_out_of_room = is_out_of_room(error);
+    if refusal::passes(sqlstate) && !is_out_of_room && !is_of_what_is_written(error) {
         return None;
     }
     let named = named_in(error.message()).or_else(|| error.where_().and_then(named_in));
@@ -35,8 +36,22 @@ pub(super) fn refusal(part: &'static str, error: &tokio_postgres::Error) -> Opti
         sqlstate: sqlstate.to_owned(),
         rule: rule.to_owned(),
         reason,
-        remedy: remedy(error, table, rule),
+        remedy: if is_out_of_room {
+            "free space on the database's disk".to_owned()
+        } else {
+            remedy(error, table, rule)
+        },
+        is_out_of_room,
     })
+}
+
+/// Postgres itself has found no room for a table. A trigger may raise the same code.
+fn is_out_of_room(error: &DbError) -> bool {
+    const FOUND_IN: [&str; 2] = ["md.c", "fd.c"];
+    let file = error.file().and_then(|path| path.rsplit('/').next());
+    error.parsed_severity() == Some(Severity::Error)
+        && error.code() == &SqlState::DISK_FULL
+        && file.is_some_and(|file| FOUND_IN.contains(&file))
 }
 
 /// For an error that passes elsewhere: whether it comes from what is written, and not from Postgres or its session. A trigger that asks

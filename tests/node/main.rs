@@ -27,6 +27,8 @@ mod console_hostile;
 mod cookbook;
 mod dead_letters;
 mod descriptors;
+#[path = "../chaos/disk.rs"]
+mod disk;
 mod doctor;
 mod document_commands;
 mod documents;
@@ -37,6 +39,7 @@ mod failover;
 mod floods;
 mod former;
 mod frozen;
+mod full_disk;
 mod grants;
 mod hand_over;
 mod health;

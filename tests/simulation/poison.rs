@@ -119,6 +119,7 @@ impl World {
             rule: "poison".to_owned(),
             reason: "a row violates a check constraint".to_owned(),
             remedy: "drop the constraint".to_owned(),
+            is_out_of_room: false,
         })
     }
 }
