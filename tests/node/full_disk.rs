@@ -1,5 +1,4 @@
 //! A disk without room for a table of ours, while Postgres itself goes on.
-#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
 use std::os::unix::fs::{MetadataExt as _, chown};
 
