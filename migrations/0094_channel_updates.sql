@@ -88,10 +88,11 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path FROM CURRENT AS $$
 $$;
 COMMENT ON FUNCTION newest_sequence(bigint) IS 'Internal: sequence of the newest message of a channel, kept or not.';
 
--- Only for who holds the lock, so that nobody adds rows meanwhile. The leader session has ways to join switched off that this needs.
+-- Only for who holds the lock, so that nobody adds rows meanwhile. The leader session has ways to join switched off that this needs, and a
+-- full disk has no room for a sort.
 CREATE FUNCTION write_channel_updates() RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT
-SET enable_seqscan = on SET enable_hashjoin = on SET enable_mergejoin = on SET jit = off SET row_security = off AS $$
+SET enable_seqscan = on SET enable_hashjoin = on SET enable_mergejoin = on SET jit = off SET work_mem = '64MB' SET row_security = off AS $$
 DECLARE
     expected bigint;
     written bigint;
