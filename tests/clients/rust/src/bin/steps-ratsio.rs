@@ -21,6 +21,8 @@ async fn main() {
     let client = connect("steps").await;
     done("connected");
     publish(&client, "orders", 1..=20).await;
+    // A subscribe may overtake publishes that were not acked.
+    fence(&client).await;
     start_positions(&client).await;
     acks(&client).await;
     durables(&client).await;
