@@ -42,7 +42,8 @@ pub(super) async fn watch(url: DatabaseUrl, status: StatusPublisher, shutdown: C
                 pause = EVERY;
                 turned_away = 0;
             }
-            Err(error) if error.kind == DatabaseErrorKind::Refused => {
+            // What is not known to pass is for somebody to look at, too.
+            Err(error) if error.kind != DatabaseErrorKind::Unavailable => {
                 status.raise(Condition::LoginRefused, error.text);
                 pause = EVERY_WHILE_REFUSED;
             }

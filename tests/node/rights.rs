@@ -99,3 +99,29 @@ async fn rights_that_are_taken_away_show_on_the_standby_before_it_is_needed() {
         ready(&pair.standby).await;
     }
 }
+
+#[tokio::test]
+async fn a_database_that_lets_nobody_in_any_more_is_told_while_the_sessions_last() {
+    let (Some(database), Some(nats_url)) = (postgres::database().await, nats::url().await) else {
+        return;
+    };
+    let name = &database.name;
+    let elsewhere = database.url.replace(name.as_str(), "postgres");
+    let execute = async |statement: String| {
+        let mut connection = PgConnection::connect(&elsewhere).await.unwrap();
+        let done = sqlx::raw_sql(AssertSqlSafe(statement));
+        done.execute(&mut connection).await.unwrap();
+    };
+    let mut group = Group::over(database.url.clone(), nats_url, &["--lease", "1s"]);
+    group.cluster_id.clone_from(name);
+    let pair = Pair::of(group).await;
+    ready(&pair.standby).await;
+
+    execute(format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false")).await;
+    let remedy = format!("ALTER DATABASE \\\"{name}\\\" ALLOW_CONNECTIONS true");
+    told(&pair.standby, &["login-refused", &remedy]).await;
+    assert_eq!(pair.active.get("/readyz").await.unwrap().0, 200);
+
+    execute(format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")).await;
+    ready(&pair.standby).await;
+}

@@ -189,6 +189,11 @@ impl DatabaseError {
                 Refused,
                 format!("create it (CREATE DATABASE \"{database}\") or correct the database URL"),
             ),
+            // Other sentences with this code name tables.
+            "55000" if quoted_in(message) == database => (
+                Refused,
+                format!("ALTER DATABASE \"{database}\" ALLOW_CONNECTIONS true"),
+            ),
             // Postgres names the statement to the owner, in whatever language.
             "42501" if hint.contains(NO_FORCE) => (
                 Refused,
