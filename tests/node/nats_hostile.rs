@@ -182,8 +182,9 @@ fn peak_kib(server: &Server) -> u64 {
     kib.parse().unwrap()
 }
 
-/// What waits between NATS and the core is 64 MiB and one read at most; a standby remembers 64 MiB beside. The limits
-/// are twice and three times that: the rest is for the core, the batch under way, and what an allocator keeps.
+/// What waits between NATS and the core is 64 MiB and one read at most; an active has room for 96 MiB more while clients take turns, and a
+/// standby remembers 64 MiB beside. The limits are more than twice that: the rest is for the core, the batch under way, and what an
+/// allocator keeps.
 #[tokio::test]
 async fn a_flood_of_requests_of_a_mebibyte_is_not_kept_in_memory() {
     const CONNECTIONS: usize = 3;
@@ -219,7 +220,7 @@ async fn a_flood_of_requests_of_a_mebibyte_is_not_kept_in_memory() {
     }
     good.send_until_acked(LIMIT).await;
 
-    for (server, peak_max_mib) in [(&pair.active, 256), (&pair.standby, 384)] {
+    for (server, peak_max_mib) in [(&pair.active, 352), (&pair.standby, 384)] {
         let peak = peak_kib(server);
         assert!(peak < peak_max_mib * 1024, "{peak} KiB at the highest");
         // Up to 2.9 NATS holds publishers back that are faster than its consumers; later it cuts the consumers off.
