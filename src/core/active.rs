@@ -57,12 +57,6 @@ const DELIVERY_BYTES_PER_TURN: usize = 512 << 10;
 /// And steps of looking for them: choosing among the members of large queue groups takes longer than sending.
 const STEPS_PER_TURN: u64 = 8192;
 
-/// The loop runs so often if there is nothing to do: more often than what counts as a pause.
-const TURN_EVERY: Duration = Duration::from_millis(250);
-
-/// After a longer pause the process was frozen, or kept silent during a slow commit. Shorter than clients have to answer.
-pub const PAUSE_MAX: Duration = Duration::from_millis(400);
-
 /// An untrusted active looks so often whether a renewal has come through after all.
 const TRUST_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -81,6 +75,8 @@ pub struct ActiveLoop {
     broker: Guarded,
     /// For so long NATS may be out of reach.
     lease: Duration,
+    /// See [`Heartbeats::pause_max`](super::limits::Heartbeats::pause_max).
+    pause_max: Duration,
     /// What was received and not yet handled, and when; it goes before anything new.
     backlog: VecDeque<(Instant, Event)>,
     journal: RequestJournal,
@@ -122,6 +118,7 @@ impl ActiveLoop {
     ) -> Self {
         let backlog = backlog.into_iter().map(|(at, it)| (at, it.into()));
         Self {
+            pause_max: broker.broker().settings.heartbeats.pause_max(),
             broker,
             lease,
             backlog: backlog.collect(),
@@ -181,7 +178,7 @@ impl ActiveLoop {
     /// Before anything is done about what is due.
     fn note_turn(&mut self, now: Now) {
         let before = std::mem::replace(&mut self.looked_at, now.monotonic);
-        if now.monotonic.since(before) <= PAUSE_MAX {
+        if now.monotonic.since(before) <= self.pause_max {
             return;
         }
         self.paused_at.get_or_insert(before);
@@ -194,7 +191,7 @@ impl ActiveLoop {
     /// NATS is late to take what is sent: that clients do not answer says nothing about them yet. For a while only, or
     /// timers would stand still on a link that is always like this.
     fn is_late(&mut self, lag: Duration, now: Now) -> bool {
-        if lag > PAUSE_MAX {
+        if lag > self.pause_max {
             let since = *self.late_since.get_or_insert(now.monotonic);
             return now.monotonic.since(since) < LATE_MAX;
         }
@@ -291,7 +288,8 @@ impl ActiveLoop {
         let gives_up = self.nats_lost_at.map(|at| at + self.lease);
         let times = [due, gives_up, self.ends_at].into_iter().flatten();
         Ok(Some(Wait {
-            until: times.fold(time + TURN_EVERY, Instant::min),
+            // More often than what counts as a pause.
+            until: times.fold(time + self.pause_max * 5 / 8, Instant::min),
             goes_on,
             intake,
             has_backlog: matches!(intake, Intake::All(_)) && !self.backlog.is_empty(),

@@ -33,6 +33,21 @@ pub struct Heartbeats {
     pub duplicate_timeout: Duration,
 }
 
+/// After a pause that is longer the process was frozen, or kept silent during a slow commit, or NATS was late: that clients have not
+/// answered says nothing about them yet.
+const PAUSE_MAX: Duration = Duration::from_millis(400);
+
+/// A process that is not frozen may be away for so long on a busy machine.
+const PAUSE_MIN: Duration = Duration::from_millis(20);
+
+impl Heartbeats {
+    /// [`PAUSE_MAX`], or less where clients have less time to answer.
+    pub fn pause_max(&self) -> Duration {
+        let shortest = self.timeout.min(self.duplicate_timeout);
+        (shortest * 4 / 5).clamp(PAUSE_MIN, PAUSE_MAX)
+    }
+}
+
 impl Default for Heartbeats {
     fn default() -> Self {
         Self {

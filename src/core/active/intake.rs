@@ -1,6 +1,6 @@
 //! How much is taken of what came, and what may have come and is not taken yet.
 
-use super::{ActiveLoop, EVENTS_PER_TURN, Intake, PAUSE_MAX};
+use super::{ActiveLoop, EVENTS_PER_TURN, Intake};
 use crate::core::capacity::{Capacity, Quota};
 use crate::core::time::Instant;
 
@@ -35,7 +35,7 @@ impl ActiveLoop {
 
     /// Since when events that are taken now may have waited: until all that came during a pause is taken.
     pub(super) fn paused_since(&mut self, now: Instant, has_more: bool) -> Instant {
-        let since_look = now.since(self.looked_at) > PAUSE_MAX;
+        let since_look = now.since(self.looked_at) > self.pause_max;
         let paused_at = self.paused_at.or(since_look.then_some(self.looked_at));
         self.paused_at = paused_at.filter(|_| has_more);
         paused_at.unwrap_or(now)

@@ -25,12 +25,16 @@ fn active() -> ActiveLoop {
     active_on(Snapshot::default())
 }
 
-/// Clients are asked every second, and have half a second to answer.
 fn active_on(tables: Snapshot) -> ActiveLoop {
+    active_with(tables, Duration::from_millis(500))
+}
+
+/// Clients are asked every second, and have so long to answer.
+fn active_with(tables: Snapshot, timeout: Duration) -> ActiveLoop {
     let settings = Settings {
         heartbeats: Heartbeats {
             interval: Duration::from_secs(1),
-            timeout: Duration::from_millis(500),
+            timeout,
             fail_count: 0,
             ..Heartbeats::default()
         },
@@ -44,6 +48,10 @@ fn active_on(tables: Snapshot) -> ActiveLoop {
 }
 
 fn with_a_client() -> ActiveLoop {
+    active_on(a_client())
+}
+
+fn a_client() -> Snapshot {
     let row = ClientRow {
         connection_id: ConnectionId::default(),
         heartbeat_inbox: Subject::parse("hb".into()).expect("valid"),
@@ -54,10 +62,10 @@ fn with_a_client() -> ActiveLoop {
         heartbeat: Heartbeat::default(),
     };
     let id = ClientId::parse("me".into()).expect("valid");
-    active_on(Snapshot {
+    Snapshot {
         clients: [(id, row)].into(),
         ..Snapshot::default()
-    })
+    }
 }
 
 fn ping() -> Event {
@@ -262,7 +270,7 @@ fn a_turn_comes_before_it_would_count_as_a_pause() {
     for _ in 0..10 {
         assert_eq!(turn(&mut active, now), Ok(Turn::Serve));
         let wait = wait(&mut active, now);
-        assert!(wait.until.since(now.monotonic) < PAUSE_MAX);
+        assert!(wait.until.since(now.monotonic) < active.pause_max);
         now.monotonic = wait.until;
     }
     assert_eq!(active.paused_at, None);
@@ -304,6 +312,28 @@ fn what_ran_out_during_a_pause_says_nothing_about_clients() {
         assert_eq!(turn(&mut active, at(1400 + pause)), Ok(Turn::Serve));
         let clients = active.broker().counts().clients;
         assert_eq!(clients, left, "after {pause} ms");
+    }
+}
+
+#[test]
+fn clients_that_have_little_time_to_answer_are_not_closed_for_a_pause_or_a_late_link() {
+    // Frozen; or a link on which the probe has not left yet.
+    for (turns, is_late) in [(1, false), (4, true)] {
+        let mut active = active_with(a_client(), Duration::from_millis(200));
+        for millis in (0..=1000).step_by(50) {
+            assert_eq!(turn(&mut active, at(millis)), Ok(Turn::Serve));
+            assert!(wait(&mut active, at(millis)).until < at(millis + 160).monotonic);
+        }
+        let probe = active.poll_answer(at(1000).monotonic, for_ever());
+        assert!(matches!(probe, Some(Outbound::Probe { .. })), "{probe:?}");
+        for number in 1..=turns {
+            let millis = number * 240 / turns;
+            let lag = Duration::from_millis(if is_late { millis } else { 0 });
+            let served = active.begin_turn(at(1000 + millis), for_ever(), lag);
+            assert_eq!(served, Ok(Turn::Serve));
+        }
+        let clients = active.broker().counts().clients;
+        assert_eq!(clients, 1, "late: {is_late}");
     }
 }
 
