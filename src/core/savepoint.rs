@@ -175,8 +175,11 @@ impl Savepoints {
                 self.steps.extend(self.suspects.set_apart(waiting));
             }
             let mut inputs = self.steps.pop_front().unwrap_or_default();
-            let before = Box::new(broker.clone());
             broker.let_others_first(!self.steps.is_empty());
+            if inputs.is_empty() && !broker.has_batch() {
+                return None;
+            }
+            let before = Box::new(broker.clone());
             let mut done = carry_out(broker, &inputs, now);
             let is_release = matches!(inputs[..], [Input::Event(Event::Committed(_))]);
             if is_release && self.steps.is_empty() && broker.has_batch() {
@@ -201,9 +204,6 @@ impl Savepoints {
                     trims: batch.trims.keys().copied().collect(),
                 });
                 return Some(batch);
-            }
-            if inputs.is_empty() {
-                return None;
             }
         }
         None

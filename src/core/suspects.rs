@@ -75,7 +75,7 @@ fn publisher(input: &Input) -> Option<&Publisher> {
 
 /// What was refused together after many that were refused for the same cause.
 pub(super) enum Alike {
-    /// The first publisher's, to be tried without the others, and the others.
+    /// What is no request and the first publisher's, to be tried without the others, and the others.
     Apart {
         first: Vec<Input>,
         others: Vec<Input>,
@@ -114,22 +114,22 @@ impl Alike {
             ) => request.publisher == other.publisher,
             (_, input) => is_request(input),
         };
-        let (mut alike, mut others): (Vec<_>, Vec<_>) = inputs.into_iter().partition(is_like_first);
-        if others.iter().any(is_request) {
+        // What is no request comes first: a commit releases the broker, which gathers what is asked for until then.
+        let (requests, mut tried): (Vec<_>, Vec<_>) = inputs.into_iter().partition(is_request);
+        let (mut alike, others): (Vec<_>, Vec<_>) = requests.into_iter().partition(is_like_first);
+        if !others.is_empty() {
+            tried.append(&mut alike);
             return Self::Apart {
-                first: alike,
+                first: tried,
                 others,
             };
         }
         if alike.len() > TRIED_MAX {
             let requests = alike.split_off(TRIED_MAX);
-            others.append(&mut alike);
-            return Self::All {
-                tried: others,
-                requests,
-            };
+            tried.append(&mut alike);
+            return Self::All { tried, requests };
         }
-        others.append(&mut alike);
-        Self::Unknown(others)
+        tried.append(&mut alike);
+        Self::Unknown(tried)
     }
 }

@@ -21,7 +21,7 @@ const NOW: Now = Now {
     wall: Timestamp(1),
 };
 
-/// A broker that can take back what is refused, and tables that take nothing of the client `bad`.
+/// A broker that can take back what is refused, and tables that take nothing of the client `bad`, and of nobody what is called `bad`.
 struct World {
     broker: Guarded,
     store: MemoryStore,
@@ -129,7 +129,9 @@ impl World {
 
 fn is_refused(batch: &Batch) -> bool {
     let mut messages = batch.messages.iter();
-    messages.any(|(_, message)| message.client_id.as_str() == "bad")
+    messages.any(|(_, message)| {
+        message.client_id.as_str() == "bad" || message.guid.as_str().starts_with("bad")
+    })
 }
 
 fn subject(text: &str) -> Subject {
@@ -162,6 +164,38 @@ fn publishes_that_are_refused_cost_no_other_publisher_its_own() {
     );
     assert_eq!((acked.len(), refused.len()), (800, 440));
     assert!(world.commits < 400, "{} commits", world.commits);
+}
+
+/// A commit that is known releases the broker. What is asked for before that is stored with what follows from the commit, and
+/// would be taken for part of it.
+#[test]
+fn what_is_refused_is_never_taken_for_what_follows_from_a_commit() {
+    let mut limits = Limits::default();
+    limits.channel.messages = Some(1);
+    let mut world = World::new(limits);
+    world.publish("good", "first");
+    world.settle();
+    for number in 0..20 {
+        world.publish("bad", &format!("bad-{number}"));
+        world.publish("other", &format!("bad-of-other-{number}"));
+        world.settle();
+    }
+    world.broker.take_refused();
+
+    // The limit drops a message after this commit.
+    world.publish("good", "second");
+    let batch = world.broker.poll_batch(NOW).expect("it is stored");
+    world.publish("bad", "bad-last");
+    world.publish("other", "bad-of-other-last");
+    world.store.apply(&batch, Epoch(1));
+    world.broker.committed(batch.number, NOW);
+    world.settle();
+
+    let acked = world.names(|reply| matches!(reply, Reply::Published(_)));
+    assert_eq!(acked, ["first", "second"].into());
+    let refused = world.broker.take_refused().into_iter();
+    let refused: Vec<String> = refused.map(|write| write.what).collect();
+    assert_eq!(refused, ["a publish to channel orders"; 2]);
 }
 
 #[test]
