@@ -39,8 +39,8 @@ struct Gap {
 }
 
 impl Gaps {
-    /// Compares the tables with the history of commits. `received` are the publishes that a standby has kept, given when Postgres
-    /// is known to have failed over: of those that are not stored the last active may have stored each under the next
+    /// Compares the tables with the history of commits. `received` are the publishes that a standby has kept, and whether it missed
+    /// nothing since, given when Postgres is known to have failed over: of those that are not stored the last active may have stored each under the next
     /// sequence, unless the history has exactly what it stored, or each commit waited for the replica
     /// and this one shows everything that is known to have been there. The next is that after what the tables have, where this
     /// node has received all that came since; where it was the active meanwhile, or others publish in SQL, what is known
@@ -48,7 +48,7 @@ impl Gaps {
     pub fn find<'a>(
         tables: &Snapshot,
         history: &CommitHistory,
-        received: Option<impl Iterator<Item = &'a Publish>>,
+        received: Option<impl Iterator<Item = (bool, &'a Publish)>>,
         outcomes: &Outcomes,
     ) -> Self {
         let mut channels = BTreeMap::new();
@@ -113,10 +113,10 @@ impl Gaps {
             let mut unstored: BTreeMap<&ChannelName, BTreeSet<_>> = BTreeMap::new();
             let mut reaches_back = BTreeSet::new();
             let mut refused = BTreeSet::new();
-            for publish in received {
+            for (is_whole, publish) in received {
                 if outcomes.stored.contains(publish) {
                     // The node received everything that came after it.
-                    if !unstored.contains_key(&publish.channel) {
+                    if is_whole && !unstored.contains_key(&publish.channel) {
                         reaches_back.insert(&publish.channel);
                     }
                 } else {

@@ -82,13 +82,7 @@ pub fn search_ranges<'a>(
 pub fn publishes<'a>(
     received: impl Iterator<Item = &'a Request>,
 ) -> impl Iterator<Item = &'a Publish> {
-    received.filter_map(|request| {
-        if let Request::Publish { request, .. } = request {
-            Some(request)
-        } else {
-            None
-        }
-    })
+    received.filter_map(Request::as_publish)
 }
 
 /// The connections, by heartbeat inbox, that the requests open, to be looked up in the store.

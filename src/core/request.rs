@@ -67,6 +67,14 @@ impl Request {
         self
     }
 
+    pub(super) fn as_publish(&self) -> Option<&Publish> {
+        if let Self::Publish { request, .. } = self {
+            Some(request)
+        } else {
+            None
+        }
+    }
+
     /// The channel that a request names.
     pub(super) fn channel(&self) -> Option<&ChannelName> {
         match self {

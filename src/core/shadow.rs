@@ -138,12 +138,12 @@ impl Shadow {
         all.map(|(_, _, request)| request)
     }
 
-    /// What was received up to a time since anything was missed; `None`: all of that.
-    pub fn received_until(&self, until: Option<Instant>) -> impl Iterator<Item = &Request> {
-        let received = self.received.iter();
-        let received =
-            received.take_while(move |(at, _, _)| until.is_none_or(|until| *at <= until));
-        received.map(|(_, _, request)| request)
+    /// What was received up to a time, in its order, and whether nothing was missed since; `None`: all of it.
+    pub fn received_until(&self, until: Option<Instant>) -> impl Iterator<Item = (bool, &Request)> {
+        let earlier = self.earlier.iter().map(|it| (false, it));
+        let all = earlier.chain(self.received.iter().map(|it| (true, it)));
+        let all = all.take_while(move |(_, (at, ..))| until.is_none_or(|until| *at <= until));
+        all.map(|(is_whole, (_, _, request))| (is_whole, request))
     }
 
     /// Hands out what is kept, in its order.

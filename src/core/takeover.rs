@@ -184,9 +184,12 @@ impl Takeover {
         } = known;
         let granted = self.granted;
         let ended_at = history.last_commit_before(last_sign.map(|sign| sign.received_at));
-        let publishes = granted
-            .failed_over
-            .then(|| replay::publishes(shadow.received_until(ended_at)));
+        let publishes = granted.failed_over.then(|| {
+            let received = shadow.received_until(ended_at);
+            received.filter_map(|(is_whole, request)| {
+                request.as_publish().map(|publish| (is_whole, publish))
+            })
+        });
         history.found(granted.last_epoch);
         let doubt = history.in_doubt().filter(|_| granted.failed_over);
         let gaps = Gaps::find(&tables, history, publishes, &outcomes);

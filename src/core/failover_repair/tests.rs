@@ -81,22 +81,29 @@ fn stored(sequence: u64) -> StoredPublish {
     }
 }
 
+fn publish(number: u64) -> Publish {
+    Publish {
+        publisher: Publisher::Client("me".into()),
+        guid: guid(number),
+        channel: name(),
+        reply: "".into(),
+        data: "x".into(),
+    }
+}
+
 fn repair_beside(
     tables: &Snapshot,
     history: &CommitHistory,
     received: Option<&[u64]>,
     outcomes: &Outcomes,
 ) -> (String, Batch) {
-    let publish = |&number: &u64| Publish {
-        publisher: Publisher::Client("me".into()),
-        guid: guid(number),
-        channel: name(),
-        reply: "".into(),
-        data: "x".into(),
-    };
-    let publishes: Vec<Publish> = received.unwrap_or_default().iter().map(publish).collect();
-    let received = received.map(|_| publishes.iter());
-    let gaps = Gaps::find(tables, history, received, outcomes);
+    let numbers = received.unwrap_or_default().iter();
+    let publishes: Vec<Publish> = numbers.map(|&number| publish(number)).collect();
+    let received = received.map(|_| publishes.iter().map(|it| (true, it)));
+    repair_with(tables, Gaps::find(tables, history, received, outcomes))
+}
+
+fn repair_with(tables: &Snapshot, gaps: Gaps) -> (String, Batch) {
     let settings = Settings {
         heartbeats: Heartbeats::default(),
         limits: Limits::default(),
@@ -273,6 +280,33 @@ fn a_standby_passes_over_what_may_have_been_given_to_what_it_heard() {
     // Who was the active knows which were given out.
     let (lost, _) = repair(&tables, &committed(1..=12), Some(&[13, 14]));
     assert_eq!(lost, "1: 11 to 12 Restored");
+}
+
+#[test]
+fn what_a_standby_heard_before_it_missed_something_may_have_been_given_a_sequence_too() {
+    let mut history = CommitHistory::new(0);
+    history.observe(HighWaterMarks {
+        epoch: Epoch(3),
+        channels: BTreeMap::from([(ChannelId(1), mark(10))]),
+        last_channel: 1,
+        ..HighWaterMarks::default()
+    });
+    let heard = [
+        (false, publish(11)),
+        (false, publish(12)),
+        (true, publish(13)),
+    ];
+    let find = |outcomes: &Outcomes| {
+        let heard = heard.iter().map(|(is_whole, publish)| (*is_whole, publish));
+        let tables = tables(&[(1, row(1, 10))]);
+        let gaps = Gaps::find(&tables, &history, Some(heard), outcomes);
+        repair_with(&tables, gaps).0
+    };
+    assert_eq!(find(&Outcomes::default()), "1: 11 to 13 Unknown");
+    // That one is stored says nothing of what came before the rest.
+    let mut outcomes = Outcomes::default();
+    outcomes.stored.add(name(), stored(11));
+    assert_eq!(find(&outcomes), "1: 11 to 12 Unknown");
 }
 
 /// What it received before its own term is not among what it has received since.
