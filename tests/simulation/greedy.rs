@@ -43,8 +43,6 @@ impl World {
         let (name, instance) = (state.name.clone(), state.instance);
         self.note(|| format!("client {client}: subscribes {count} times at {inbox}"));
         self.nats.listen(inbox.clone(), client, instance);
-        self.checks
-            .subscribes(inbox.clone(), &channel, StartPosition::NewOnly);
         for _ in 0..count {
             self.clients[client].serial += 1;
             let serial = self.clients[client].serial;
@@ -59,6 +57,7 @@ impl World {
                 start: StartPosition::NewOnly,
                 ack_token: u128::from(self.rng_of_tokens()),
             };
+            self.checks.subscribes(&request);
             // It waits for none of the answers.
             let reply = Some(subject(format!("reply.{name}.{instance}.{serial}")));
             self.send_to_nodes(client, &Request::Subscribe { request, reply });

@@ -174,7 +174,7 @@ impl World {
             inbox: inbox.clone(),
         };
         self.nats.listen(inbox.clone(), client, state.instance);
-        self.checks.subscribes(inbox, &request.channel, start);
+        self.checks.subscribes(&request);
         let purpose = Purpose::Subscribe { slot };
         let reply = Some(self.await_reply(client, purpose, SUBSCRIBE_LIMIT));
         self.send_to_nodes(client, &Request::Subscribe { request, reply });

@@ -260,7 +260,10 @@ impl World {
         let misled = state.history.is_replicated() && self.database.loosened_at > state.looked_at;
         // What is published in SQL no standby hears: of what was stored since it looked only the active knew.
         let is_unheard = self.checks.sql_stored_at > state.looked_at;
-        if misled || is_unheard {
+        // An active that is slow may have stored what had come before this node listened.
+        let has_heard = |guid: &Guid| state.arrived.iter().any(|(_, heard)| heard == guid);
+        let mut lost = self.checks.lost_publishes();
+        if misled || is_unheard || !lost.all(has_heard) {
             return false;
         }
         hears && remembers && state.looked_at + slack > at && !self.checks.failovers.new_channel

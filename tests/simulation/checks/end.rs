@@ -120,6 +120,20 @@ impl World {
         });
     }
 
+    /// Somebody who is served has not got all there is.
+    pub(crate) fn is_behind(&self) -> bool {
+        let store = self.database.store.snapshot();
+        let online = store.subscriptions.values().filter(|row| row.online);
+        let positions = &self.checks.positions.positions;
+        let mut served = online.filter_map(|row| positions.get(&row.position));
+        served.any(|position| {
+            let channel = self.checks.channels.get(&position.channel);
+            let wanted = channel.map(|channel| channel.live.range(position.start.next()..));
+            let mut wanted = wanted.into_iter().flatten();
+            wanted.any(|sequence| !position.handled.received.contains(sequence))
+        })
+    }
+
     /// Everybody has got, and acked, what there is.
     fn check_positions_at_end(&mut self) {
         let store = self.database.store.snapshot();

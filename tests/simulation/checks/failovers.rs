@@ -92,6 +92,12 @@ impl Checks {
         self.positions.fail_over(&rows);
     }
 
+    /// Of the messages that the last failovers have lost.
+    pub(crate) fn lost_publishes(&self) -> impl Iterator<Item = &Guid> {
+        let lost = self.failovers.lost.iter();
+        lost.filter_map(|(id, sequence)| Some(&self.channels.get(id)?.history.get(sequence)?.guid))
+    }
+
     /// The node that takes over had no chance to know what was committed.
     pub(crate) fn cannot_be_told(&mut self) {
         self.failovers.excused = true;

@@ -10,11 +10,11 @@ use stanby::core::batch::{Batch, ChannelRow, Trim};
 use stanby::core::ids::{ChannelId, ChannelName, ClientId, Epoch, Guid, PositionId, Sequence};
 use stanby::core::limits::Settings;
 use stanby::core::message::Message;
-use stanby::core::request::StartPosition;
+use stanby::core::request::Subscribe;
 use stanby::core::time::Timestamp;
 
 use super::failovers::Failovers;
-use super::progress::Positions;
+use super::progress::{Positions, Wanted};
 use crate::admin::Allowed;
 use crate::world::Time;
 
@@ -246,13 +246,15 @@ impl Checks {
         }
     }
 
-    pub(crate) fn subscribes(
-        &mut self,
-        inbox: String,
-        channel: &ChannelName,
-        start: StartPosition,
-    ) {
-        let wanted = (channel.clone(), start);
+    pub(crate) fn subscribes(&mut self, request: &Subscribe) {
+        let durable = request.durable_name.clone();
+        let durable = durable.filter(|_| request.queue_group.is_none());
+        let wanted = Wanted {
+            channel: request.channel.clone(),
+            start: request.start,
+            durable: durable.map(|name| (request.client_id.clone(), name)),
+        };
+        let inbox = request.inbox.to_string();
         self.positions.wanted.insert(inbox, wanted);
     }
 

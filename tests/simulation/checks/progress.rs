@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use stanby::core::batch::{Batch, PositionRow, Progress, SubscriptionRow};
 use stanby::core::ids::{
-    BatchNumber, ChannelId, ChannelName, DurableName, PositionId, QueueName, Sequence,
+    BatchNumber, ChannelId, ChannelName, ClientId, DurableName, PositionId, QueueName, Sequence,
     SubscriptionId,
 };
 use stanby::core::message::Message;
@@ -53,6 +53,15 @@ impl Called {
     }
 }
 
+/// What a subscribe asked for.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) channel: ChannelName,
+    pub(super) start: StartPosition,
+    /// Whose, and what it is called; not of a queue group.
+    pub(super) durable: Option<(ClientId, DurableName)>,
+}
+
 /// By applications.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Handled {
@@ -76,7 +85,7 @@ impl Handled {
 #[derive(Debug, Default)]
 pub(super) struct Positions {
     /// Of which channel a subscription is to be, and where it wants to begin, by its inbox.
-    pub(super) wanted: BTreeMap<String, (ChannelName, StartPosition)>,
+    pub(super) wanted: BTreeMap<String, Wanted>,
     pub(super) positions: BTreeMap<PositionId, PositionFacts>,
     /// Deleted: a failover of Postgres may bring them back.
     gone: BTreeMap<PositionId, PositionFacts>,
@@ -230,7 +239,7 @@ impl Checks {
         });
         // It may come when its subscription is lost, and is of the channel that was asked for all the same.
         let wanted = self.positions.wanted.get(inbox);
-        let same = wanted.is_some_and(|(channel, _)| channel == name);
+        let same = wanted.is_some_and(|wanted| wanted.channel == *name);
         self.require(same, || {
             format!("a message names its channel: {inbox} gets one of {name}")
         });
@@ -301,15 +310,14 @@ impl Checks {
         let inbox = rows
             .find(|(row_id, row)| **row_id == maker && row.position == id)
             .map(|(_, row)| row.inbox.to_string());
-        let wanted = inbox.and_then(|inbox| self.positions.wanted.get(&inbox));
-        let Some(start) = wanted.map(|&(_, start)| start) else {
+        let Some(asked) = inbox.and_then(|inbox| self.positions.wanted.get(&inbox)) else {
             return;
         };
         let Some(facts) = self.channels.get(&channel) else {
             return;
         };
         let latest_wall = self.latest_wall.0;
-        let wanted = |sequence: Sequence| match start {
+        let wants = |start: StartPosition, sequence: Sequence| match start {
             StartPosition::NewOnly => false,
             // Where the last ones were passed over after a failover, there is nothing to begin with.
             StartPosition::LastReceived => {
@@ -321,10 +329,21 @@ impl Checks {
                 facts.history[&sequence].published_at.0 >= latest_wall - delta
             }
         };
-        let mut skipped = facts.live.range(..=progress.acked_floor);
-        let acked = &handled.acked;
-        let first = skipped.find(|&&sequence| wanted(sequence) && !acked.contains(&sequence));
-        let first = first.copied();
+        let skips = |start: StartPosition| {
+            let mut skipped = facts.live.range(..=progress.acked_floor);
+            skipped.find(|&&sequence| wants(start, sequence) && !handled.acked.contains(&sequence))
+        };
+        // A client that gets no answer asks for its durable again, from elsewhere perhaps, and a takeover carries out both.
+        let is_same = |other: &&Wanted| {
+            asked.durable.is_some()
+                && other.durable == asked.durable
+                && other.channel == asked.channel
+        };
+        let mut others = self.positions.wanted.values().filter(is_same);
+        let start = asked.start;
+        let first = skips(start)
+            .filter(|_| others.all(|other| skips(other.start).is_some()))
+            .copied();
         self.require(first.is_none(), || {
             format!("a subscription begins where it asked to: {start:?} skips {channel}#{first:?}")
         });
