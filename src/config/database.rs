@@ -6,6 +6,7 @@ mod database_error;
 mod endpoint;
 mod error;
 mod passfile;
+mod remedy;
 mod service;
 mod settings;
 mod text;

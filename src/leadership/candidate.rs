@@ -194,7 +194,7 @@ impl Candidate {
                     holder.name = holder.name,
                     holder.pid = holder.pid,
                     "the lock is held by a session that is not a server of ours, or of another role; \
-                     end it, or give the servers one role"
+                     end it, or give the servers one role, or roles with pg_read_all_stats and pg_signal_backend"
                 );
             }
             return Ok(());

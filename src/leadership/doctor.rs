@@ -22,10 +22,21 @@ pub struct Diagnosis {
     pub settings: Result<(), Error>,
     pub facts: Result<Facts, Error>,
     pub link: Result<Link, Error>,
+    /// What keeps a standby from ending the session of an active that is frozen: servers of this role do not see each other's sessions.
+    pub blindness: Result<Option<Blindness>, Error>,
     /// The holder of the lock comes first.
     pub contenders: Result<Vec<Contender>, Error>,
     /// Who keeps every server from becoming active, by a lock on its tables.
     pub lock_holder: Result<Option<LockHolder>, Error>,
+}
+
+/// Servers log in as one role, and act as another one that may not see the sessions of the first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blindness {
+    pub logs_in_as: String,
+    pub acts_as: String,
+    /// A statement of a superuser.
+    pub remedy: String,
 }
 
 /// The way to the database.
@@ -52,6 +63,7 @@ pub async fn diagnose(settings: &Settings, tracker: &TaskTracker) -> Result<Diag
         group: checks::refuse_other_groups(&session, settings).await,
         facts: checks::facts(&session).await,
         link: link(&session).await,
+        blindness: blindness(&session).await,
         contenders: checks::contenders(&session, settings).await,
         lock_holder: session.lock_holder(&[], true).await,
         // From then on Postgres ends the session when it is silent for a lease.
@@ -61,6 +73,24 @@ pub async fn diagnose(settings: &Settings, tracker: &TaskTracker) -> Result<Diag
         },
     })
 }
+
+async fn blindness(session: &Session) -> Result<Option<Blindness>, Error> {
+    let asked = session.client.query_opt(BLINDNESS, &[]);
+    let row = session
+        .call("asking whose sessions are seen", asked)
+        .await?;
+    Ok(row.map(|row| Blindness {
+        logs_in_as: row.get(0),
+        acts_as: row.get(1),
+        remedy: row.get(2),
+    }))
+}
+
+/// The setting `role` makes a role act as another one.
+const BLINDNESS: &str = "SELECT session_user::text, current_user::text,
+        format('GRANT pg_read_all_stats, pg_signal_backend TO %I', current_user)
+    WHERE NOT pg_has_role(session_user, 'USAGE')
+        AND NOT (pg_has_role('pg_read_all_stats', 'USAGE') AND pg_has_role('pg_signal_backend', 'USAGE'))";
 
 async fn link(session: &Session) -> Result<Link, Error> {
     let what = "asking for the time";

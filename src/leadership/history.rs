@@ -19,6 +19,7 @@ use crate::config::database::DatabaseError;
 use crate::core::ids::Epoch;
 use crate::core::refusal;
 use crate::core::time::Instant;
+use crate::postgres::room;
 
 /// What is known of the terms before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,11 +119,19 @@ pub(super) struct Unnoted {
     reason: Reason,
     lock_wait: Duration,
     end: End,
-    pub(super) why: String,
+    pub(super) why: Why,
 }
 
-/// What Postgres answers to a statement that need not go; the error is a sentence.
-type Tried<T> = Result<T, String>;
+/// Why a row is not there, as a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Why {
+    text: String,
+    /// It is not about the table, and the text says what is to be done.
+    is_out_of_room: bool,
+}
+
+/// What Postgres answers to a statement that need not go.
+type Tried<T> = Result<T, Why>;
 
 impl Statements {
     pub(super) async fn prepare(session: &Session) -> Result<Self, Error> {
@@ -147,7 +156,7 @@ impl Statements {
                 failed_over: row.get(0),
                 never_served: row.get(1),
             }),
-            Err(why) => {
+            Err(Why { text: why, .. }) => {
                 tracing::warn!(why, "the history of takeovers cannot be read");
                 Ok(UNKNOWN)
             }
@@ -167,7 +176,10 @@ impl Statements {
             Ok(row) => {
                 let epoch = row.as_ref().map(|row| row.get(0));
                 let is_noted = row.is_none_or(|row| row.get(1));
-                let why = || "a trigger or rule drops it".to_owned();
+                let why = || Why {
+                    text: "a trigger or rule drops it".to_owned(),
+                    is_out_of_room: false,
+                };
                 let unnoted = (!is_noted).then(|| first.unnoted(why()));
                 return Ok(Some(Written {
                     epoch,
@@ -261,7 +273,10 @@ async fn tried<T>(
 ) -> Result<Tried<T>, tokio_postgres::Error> {
     match call.await {
         Err(error) if error.as_db_error().is_some() && !session.client.is_closed() => {
-            Ok(Err(DatabaseError::of_session(&session.url, &error).text))
+            Ok(Err(Why {
+                text: DatabaseError::of_session(&session.url, &error).text,
+                is_out_of_room: error.as_db_error().is_some_and(room::is_out),
+            }))
         }
         answered => answered.map(Ok),
     }
@@ -288,7 +303,7 @@ fn millis(time: Duration) -> i32 {
 }
 
 impl First<'_> {
-    fn unnoted(&self, why: String) -> Unnoted {
+    fn unnoted(&self, why: Why) -> Unnoted {
         Unnoted {
             previous: self.previous.map(str::to_owned),
             server_id: self.server_id.to_owned(),
@@ -303,10 +318,15 @@ impl First<'_> {
 impl Unnoted {
     /// For people, with the remedy.
     pub(super) fn sentence(&self, epoch: Epoch) -> String {
+        let remedy = if self.why.is_out_of_room {
+            "it is tried again"
+        } else {
+            "look for triggers, rules, policies, constraints and locks on table takeovers, and for rights that were revoked \
+             (stanby doctor names them)"
+        };
         format!(
-            "table takeovers does not take the row of term {epoch}, which is served all the same: {}; look for triggers, rules, \
-             policies, constraints and locks on table takeovers, and for rights that were revoked (stanby doctor names them)",
-            self.why
+            "table takeovers does not take the row of term {epoch}, which is served all the same: {}; {remedy}",
+            self.why.text
         )
     }
 }

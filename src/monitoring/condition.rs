@@ -88,7 +88,7 @@ conditions! {
     LogBlocked "log-blocked", Warns;
     /// Messages are missing from the tables and nothing says that they are gone; subscriptions wait for them.
     MessagesUnseen "messages-unseen", Warns;
-    /// The NATS server does not let this server listen to clients.
+    /// The NATS server does not let this server listen to clients, or answer them.
     NatsForbids "nats-forbids", NotReady;
     /// The NATS server does not take some of what this server sends to clients.
     NatsRejects "nats-rejects", Warns;

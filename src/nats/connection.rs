@@ -88,6 +88,18 @@ impl Connection {
         self.link.rejects()
     }
 
+    /// Sends nothing to nobody, to learn whether this server may answer in inboxes.
+    pub async fn try_inbox(&self) -> Result<(), Error> {
+        let subject = self.new_subject();
+        self.link.try_subject(subject.clone());
+        self.publish(&subject, None, b"").await
+    }
+
+    /// False where the NATS server has refused what [`Self::try_inbox`] sent last.
+    pub fn may_use_inboxes(&self) -> bool {
+        self.link.takes_what_was_tried()
+    }
+
     /// How often a NATS server fell silent without ending the connection: what was sent to it meanwhile is not known.
     pub fn silences(&self) -> u64 {
         self.link.silences()

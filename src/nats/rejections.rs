@@ -23,6 +23,8 @@ pub(super) struct Rejections {
     longest: usize,
     /// The NATS server does not take more, as learned at that time.
     most: Option<(usize, Instant)>,
+    /// An inbox of our own that something was sent to, to learn whether it may be; and whether it may not.
+    tried: Option<(String, bool)>,
 }
 
 /// What an error of a NATS server is about.
@@ -47,7 +49,25 @@ impl About {
 }
 
 impl Rejections {
+    /// Something is about to be sent there, and nobody listens.
+    pub(super) fn try_subject(&mut self, subject: String) {
+        self.tried = Some((subject, false));
+    }
+
+    /// False where the NATS server has said that nothing may be sent to what was tried last.
+    pub(super) fn takes_what_was_tried(&self) -> bool {
+        self.tried
+            .as_ref()
+            .is_none_or(|&(_, is_rejected)| !is_rejected)
+    }
+
     pub(super) fn note(&mut self, about: About, error: &str, now: Instant) {
+        if let Some((subject, is_rejected)) = &mut self.tried
+            && error.contains(subject.as_str())
+        {
+            *is_rejected = true;
+            return;
+        }
         self.last = Some((error.to_owned(), now));
         if about == About::Length {
             let longest = std::mem::take(&mut self.longest);
@@ -88,6 +108,22 @@ mod tests {
 
     fn at(seconds: u64) -> Instant {
         Instant::from_nanos(seconds * 1_000_000_000)
+    }
+
+    #[test]
+    fn an_inbox_that_was_tried_tells_nothing_of_a_clients() {
+        let mut rejections = Rejections::default();
+        assert!(rejections.takes_what_was_tried());
+        rejections.try_subject("_INBOX.own".to_owned());
+        let error = "Permissions Violation for Publish to \"_INBOX.theirs\"";
+        rejections.note(About::Permission, error, at(1));
+        assert!(rejections.takes_what_was_tried());
+        let own = "Permissions Violation for Publish to \"_INBOX.own\"";
+        rejections.note(About::Permission, own, at(2));
+        assert!(!rejections.takes_what_was_tried());
+        assert_eq!(rejections.error(at(3)).as_deref(), Some(error));
+        rejections.try_subject("_INBOX.next".to_owned());
+        assert!(rejections.takes_what_was_tried());
     }
 
     #[test]

@@ -14,6 +14,9 @@ use crate::nats::Connection;
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// So often it is tried whether inboxes can be reached.
+const TRY_EVERY: u32 = 20;
+
 /// Without another refusal for so long, it has passed.
 const PASSED_AFTER: Duration = Duration::from_secs(10);
 
@@ -23,11 +26,14 @@ pub(super) async fn watch(nats: Connection, status: StatusPublisher, shutdown: C
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut known = nats.counts().refused;
     let mut last: Option<Instant> = None;
-    loop {
+    for look in 0_u32.. {
         tokio::select! {
             () = shutdown.cancelled() => return,
             _ = tick.tick() => {}
         }
+        // One that is forbidden among many is one client's; if this server's own are, too, then all of them are.
+        let rejects = nats.rejects();
+        let answers_nobody = rejects.is_some() && !nats.may_use_inboxes();
         match nats.forbids() {
             Some(error) => status.raise(
                 Condition::NatsForbids,
@@ -36,9 +42,21 @@ pub(super) async fn watch(nats: Connection, status: StatusPublisher, shutdown: C
                      permissions that `stanby nats-permissions` prints, and look at max_subscriptions; it asks again by itself"
                 ),
             ),
+            None if answers_nobody => status.raise(
+                Condition::NatsForbids,
+                format!(
+                    "the NATS server does not let this server answer: {}; no client gets answers or messages: give its user the \
+                     permissions that `stanby nats-permissions` prints",
+                    rejects.as_deref().unwrap_or_default()
+                ),
+            ),
             None => status.clear(Condition::NatsForbids),
         }
-        match nats.rejects() {
+        if look % TRY_EVERY == 0 {
+            // Without a connection there is nothing to learn.
+            nats.try_inbox().await.ok();
+        }
+        match rejects {
             Some(error) => status.raise(
                 Condition::NatsRejects,
                 format!(

@@ -5,3 +5,4 @@ pub mod find;
 pub mod holders;
 pub mod pins;
 pub mod pooler;
+pub mod room;

@@ -399,7 +399,7 @@ async fn ensure_allowed(
     else {
         return Ok(());
     };
-    let role: String = sqlx::query_scalar("SELECT current_user::text")
+    let role: String = sqlx::query_scalar("SELECT session_user::text")
         .fetch_one(connection)
         .await?;
     Err(Error::Refused(format!(

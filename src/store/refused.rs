@@ -1,12 +1,13 @@
 //! What Postgres refuses to store: made out of its errors, and kept in `refused_writes` for people and for the next term.
 
 use tokio_postgres::Client;
-use tokio_postgres::error::{DbError, Severity, SqlState};
+use tokio_postgres::error::{DbError, Severity};
 
 use super::error::Error;
 use super::identifier::identifier;
 use crate::config::database::{DatabaseError, DatabaseUrl};
 use crate::core::refusal::{self, Refusal};
+use crate::postgres::room;
 
 /// Clients get this.
 const REASON_BYTES_MAX: usize = 500;
@@ -15,7 +16,7 @@ const REASON_BYTES_MAX: usize = 500;
 pub(super) fn refusal(part: &'static str, error: &tokio_postgres::Error) -> Option<Refusal> {
     let error = error.as_db_error()?;
     let sqlstate = error.code().code();
-    let is_out_of_room = is_out_of_room(error);
+    let is_out_of_room = room::is_out(error);
     if refusal::passes(sqlstate) && !is_out_of_room && !is_of_what_is_written(error) {
         return None;
     }
@@ -43,15 +44,6 @@ pub(super) fn refusal(part: &'static str, error: &tokio_postgres::Error) -> Opti
         },
         is_out_of_room,
     })
-}
-
-/// Postgres itself has found no room for a table. A trigger may raise the same code.
-fn is_out_of_room(error: &DbError) -> bool {
-    const FOUND_IN: [&str; 2] = ["md.c", "fd.c"];
-    let file = error.file().and_then(|path| path.rsplit('/').next());
-    error.parsed_severity() == Some(Severity::Error)
-        && error.code() == &SqlState::DISK_FULL
-        && file.is_some_and(|file| FOUND_IN.contains(&file))
 }
 
 /// For an error that passes elsewhere: whether it comes from what is written, and not from Postgres or its session. A trigger that asks

@@ -23,10 +23,11 @@ pub(super) async fn lacking(
 ) -> Result<Vec<MissingRight>, Fault> {
     let whose = Whose::read(connection, schema).await?;
     if whose.exists && !whose.may_use {
-        return Ok(vec![MissingRight {
+        let lack = MissingRight {
             what: format!("may not use schema {schema}"),
             remedy: format!("GRANT USAGE ON SCHEMA {} TO {}", quoted(schema), whose.role),
-        }]);
+        };
+        return Ok(vec![whose.explain(lack)]);
     }
     let mut missing = on_tables(connection, schema, &whose.role).await?;
     // Without this right the version cannot be read either.
@@ -35,7 +36,11 @@ pub(super) async fn lacking(
         .any(|lack| lack.what.starts_with(MAY_NOT_READ))
     {
         let version = SchemaVersion::read(connection, schema).await?;
-        missing.extend(to_migrate(connection, schema, version).await?);
+        missing.extend(whose.lacks_to_migrate(schema, version));
+    }
+    if !missing.is_empty() {
+        let first = missing.remove(0);
+        missing.insert(0, whose.explain(first));
     }
     Ok(missing)
 }
@@ -47,26 +52,8 @@ pub(super) async fn to_migrate(
     version: SchemaVersion,
 ) -> Result<Option<MissingRight>, Fault> {
     let whose = Whose::read(connection, schema).await?;
-    let (name, to) = (quoted(schema), &whose.role);
-    let by_the_owner = "run `stanby migrate` as the schema's owner";
-    Ok(match version {
-        SchemaVersion::Current | SchemaVersion::Newer { .. } => None,
-        SchemaVersion::Empty if !whose.exists => (!whose.may_make_schemas).then(|| MissingRight {
-            what: format!("may not make schema {schema}"),
-            remedy: format!(
-                "GRANT CREATE ON DATABASE {} TO {to}, or run `stanby migrate` as a role that may",
-                whose.database
-            ),
-        }),
-        SchemaVersion::Empty => (!whose.may_make_tables).then(|| MissingRight {
-            what: format!("may not make tables in schema {schema}"),
-            remedy: format!("GRANT CREATE ON SCHEMA {name} TO {to}, or {by_the_owner}"),
-        }),
-        SchemaVersion::Older { .. } => (!whose.may_change_tables).then(|| MissingRight {
-            what: format!("may not change the tables of schema {schema}"),
-            remedy: by_the_owner.to_owned(),
-        }),
-    })
+    let lack = whose.lacks_to_migrate(schema, version);
+    Ok(lack.map(|lack| whose.explain(lack)))
 }
 
 /// Who is connected, and what of the schema is theirs.
@@ -75,8 +62,10 @@ pub(super) async fn to_migrate(
     reason = "each answers a question of its own"
 )]
 struct Whose {
-    /// As an SQL identifier, and so the database.
+    /// Whose rights count, as an SQL identifier, and so the database.
     role: String,
+    /// How the role that logs in stops acting as `role`, where it is another one.
+    to_act_as_itself: Option<String>,
     database: String,
     exists: bool,
     may_use: bool,
@@ -94,7 +83,18 @@ impl Whose {
                 has_database_privilege(current_database(), 'CREATE'),
                 coalesce(has_schema_privilege(n.oid, 'CREATE'), false),
                 NOT EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid
-                    AND c.relname = ANY ($2) AND NOT pg_has_role(c.relowner, 'USAGE'))
+                    AND c.relname = ANY ($2) AND NOT pg_has_role(c.relowner, 'USAGE')),
+                CASE WHEN current_user <> session_user THEN session_user::text END,
+                (SELECT CASE
+                    WHEN s.setrole = 0 THEN format('ALTER DATABASE %I RESET role', d.datname)
+                    WHEN s.setdatabase = 0 THEN format('ALTER ROLE %I RESET role', r.rolname)
+                    ELSE format('ALTER ROLE %I IN DATABASE %I RESET role', r.rolname, d.datname) END
+                 FROM pg_db_role_setting s, pg_roles r, pg_database d
+                 WHERE r.rolname = session_user AND d.datname = current_database()
+                    AND s.setrole IN (0, r.oid) AND s.setdatabase IN (0, d.oid) AND (s.setrole <> 0 OR s.setdatabase <> 0)
+                    AND EXISTS (SELECT FROM unnest(s.setconfig) AS c WHERE c LIKE 'role=%')
+                 -- As Postgres lets them take precedence.
+                 ORDER BY s.setrole <> 0 DESC, s.setdatabase <> 0 DESC LIMIT 1)
              FROM (VALUES ($1)) AS s(name) LEFT JOIN pg_namespace n ON n.nspname = s.name",
         )
         .bind(schema)
@@ -103,8 +103,14 @@ impl Whose {
         .await?;
         let may_make_tables: bool = row.try_get(5)?;
         let owns_tables: bool = row.try_get(6)?;
+        let (login, reset): (Option<&str>, Option<&str>) = (row.try_get(7)?, row.try_get(8)?);
+        let to_act_as_itself = login.map(|login| {
+            let how = reset.unwrap_or("leave role out of the options in the database URL");
+            format!("let {} act as itself: {how}", quoted(login))
+        });
         Ok(Self {
             role: quoted(row.try_get(0)?),
+            to_act_as_itself,
             database: quoted(row.try_get(1)?),
             exists: row.try_get(2)?,
             may_use: row.try_get(3)?,
@@ -112,6 +118,43 @@ impl Whose {
             may_make_tables,
             may_change_tables: may_make_tables && owns_tables,
         })
+    }
+
+    fn lacks_to_migrate(&self, schema: &str, version: SchemaVersion) -> Option<MissingRight> {
+        let (name, to) = (quoted(schema), &self.role);
+        let by_the_owner = "run `stanby migrate` as the schema's owner";
+        match version {
+            SchemaVersion::Current | SchemaVersion::Newer { .. } => None,
+            SchemaVersion::Empty if !self.exists => {
+                (!self.may_make_schemas).then(|| MissingRight {
+                    what: format!("may not make schema {schema}"),
+                    remedy: format!(
+                        "GRANT CREATE ON DATABASE {} TO {to}, or run `stanby migrate` as a role that may",
+                        self.database
+                    ),
+                })
+            }
+            SchemaVersion::Empty => (!self.may_make_tables).then(|| MissingRight {
+                what: format!("may not make tables in schema {schema}"),
+                remedy: format!("GRANT CREATE ON SCHEMA {name} TO {to}, or {by_the_owner}"),
+            }),
+            SchemaVersion::Older { .. } => (!self.may_change_tables).then(|| MissingRight {
+                what: format!("may not change the tables of schema {schema}"),
+                remedy: by_the_owner.to_owned(),
+            }),
+        }
+    }
+
+    /// Where the role that logs in acts as another one, says so, and how that ends.
+    fn explain(&self, lack: MissingRight) -> MissingRight {
+        let MissingRight { what, remedy } = lack;
+        match &self.to_act_as_itself {
+            None => MissingRight { what, remedy },
+            Some(otherwise) => MissingRight {
+                what: format!("acts as {}, and {what}", self.role),
+                remedy: format!("{remedy}, or {otherwise}"),
+            },
+        }
     }
 }
 

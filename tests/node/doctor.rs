@@ -300,3 +300,109 @@ async fn the_doctor_names_who_holds_the_oldest_snapshot() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn the_doctor_names_the_setting_that_makes_a_role_act_as_another() {
+    let Some(group) = Group::new(&[]).await else {
+        return;
+    };
+    let (database, admin) = (&group.cluster_id, &group.database_url);
+    let (role, owner) = (format!("{database}_login"), format!("{database}_owner"));
+    let url = admin.replace("user=postgres", &format!("user={role}"));
+    let acting = Group::over(url, group.nats_url.clone(), &[]);
+    execute(
+        admin,
+        format!("CREATE ROLE {owner}; CREATE ROLE {role} LOGIN IN ROLE {owner}"),
+    )
+    .await;
+
+    for place in [
+        format!("ROLE {role}"),
+        format!("DATABASE {database}"),
+        format!("ROLE {role} IN DATABASE {database}"),
+    ] {
+        execute(admin, format!("ALTER {place} SET role = {owner}")).await;
+        let report = Report::of_group(&acting, &[]).await;
+        let (verdict, text, remedy) = report.about("rights");
+        assert_eq!(verdict, "fail");
+        let expected = format!("acts as \"{owner}\", and may not make schema stanby");
+        assert!(text.contains(&expected), "{text}");
+        for part in [
+            format!("GRANT CREATE ON DATABASE \"{database}\" TO \"{owner}\""),
+            format!("let \"{role}\" act as itself: ALTER {place} RESET role"),
+        ] {
+            assert!(remedy.contains(&part), "{remedy}");
+        }
+        // The administrator acts as the other one by now, too.
+        execute(admin, format!("SET ROLE NONE; ALTER {place} RESET role")).await;
+    }
+
+    // Somebody may want it: tables then are the group's, whoever logs in.
+    let wanted = format!(
+        "ALTER ROLE {role} SET role = {owner}; GRANT CREATE ON DATABASE {database} TO {owner}"
+    );
+    execute(admin, wanted).await;
+    let report = Report::of_group(&acting, &[]).await;
+    assert_eq!(report.about("rights").0, "ok", "{}", report.value);
+    let (verdict, _, remedy) = report.about("sessions");
+    assert_eq!(verdict, "warn");
+    execute(admin, remedy.to_owned()).await;
+    let report = Report::of_group(&acting, &[]).await;
+    assert!(report.all("sessions").is_empty(), "{}", report.value);
+    execute(
+        admin,
+        format!("DROP OWNED BY {role}, {owner}; DROP ROLE {role}, {owner}"),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_login_that_fails_for_good_is_told_alike_by_the_doctor_and_at_the_start() {
+    let Some(mut group) = Group::new(&[]).await else {
+        return;
+    };
+    let (database, admin) = (group.cluster_id.clone(), group.database_url.clone());
+    let elsewhere = admin.replace(&database, "postgres");
+    for (before, there, texts) in [
+        (
+            String::new(),
+            "not_there",
+            [
+                "\"not_there\" does not exist",
+                "CREATE DATABASE \"not_there\"",
+            ],
+        ),
+        (
+            format!("ALTER DATABASE {database} SET session_preload_libraries = 'not_there'"),
+            &database,
+            ["\"not_there\"", "undo the setting that names it"],
+        ),
+        (
+            format!("ALTER DATABASE {database} ALLOW_CONNECTIONS false"),
+            &database,
+            [
+                "not currently accepting connections",
+                &format!("ALTER DATABASE \"{database}\" ALLOW_CONNECTIONS true"),
+            ],
+        ),
+    ] {
+        execute(&elsewhere, before).await;
+        group.database_url = admin.replace(&database, there);
+        let report = Report::of_group(&group, &[]).await;
+        assert_eq!(report.code, Some(1));
+        let (verdict, told, _) = report.about("database");
+        assert_eq!(verdict, "fail");
+        let mut server = group.server();
+        assert_eq!(server.end().await.code(), Some(1), "{}", server.log());
+        let log = server.log();
+        for text in texts {
+            assert!(told.contains(text), "{told}");
+            assert!(log.contains(text), "{log}");
+        }
+    }
+    execute(
+        &elsewhere,
+        format!("ALTER DATABASE {database} ALLOW_CONNECTIONS true; ALTER DATABASE {database} RESET session_preload_libraries"),
+    )
+    .await;
+}

@@ -5,7 +5,8 @@ use std::io;
 
 use tokio_postgres::types::{WasNull, WrongType};
 
-use super::{DatabaseUrl, Roots};
+pub use super::remedy::READ_ONLY;
+use super::{DatabaseUrl, Roots, remedy};
 use crate::certificates;
 
 /// An error of the database, worded for the person who runs the server.
@@ -28,43 +29,6 @@ pub enum DatabaseErrorKind {
 }
 
 use DatabaseErrorKind::{Failed, Refused, Unavailable};
-
-/// Begins the remedy where no further connection is taken.
-const NO_ROOM: &str = "raise max_connections";
-
-/// The right that is missing, as Postgres names its object in English: in other languages the person has to read it there.
-fn grant(user: &str, database: &str, message: &str) -> String {
-    let object = message.strip_prefix("permission denied for ");
-    let object = object.and_then(|object| object.split_once(' '));
-    let statement = match object {
-        Some(("schema", name)) => format!("GRANT USAGE ON SCHEMA \"{name}\" TO \"{user}\""),
-        Some(("database", _)) => format!("GRANT CONNECT ON DATABASE \"{database}\" TO \"{user}\""),
-        Some(("table" | "view", name)) => {
-            format!("GRANT ALL ON {name} TO \"{user}\"")
-        }
-        Some(("function", name)) => format!("GRANT EXECUTE ON FUNCTION {name} TO \"{user}\""),
-        _ => {
-            return format!(
-                "grant {user} what it lacks (`stanby doctor` prints the statements for a server; grant_to_operator() in the schema of \
-                 the tables is for who changes channels and durables), or name the owner in the database URL"
-            );
-        }
-    };
-    format!(
-        "{statement}, where it is for a server (grant_to_operator() in the schema of the tables is for who changes channels and \
-         durables), or name the owner in the database URL"
-    )
-}
-
-const NO_FORCE: &str = "NO FORCE ROW LEVEL SECURITY";
-
-pub const READ_ONLY: &str = "default_transaction_read_only";
-
-/// The name that Postgres has put in quotes.
-fn quoted_in(message: &str) -> &str {
-    let name = message.split('"').nth(1);
-    name.filter(|it| !it.is_empty()).unwrap_or("…")
-}
 
 /// What both drivers say, each in an error of its own.
 pub const NO_TLS: &str = "server does not support TLS";
@@ -145,7 +109,7 @@ impl DatabaseError {
 
     /// No further connection is taken, of this role or at all.
     pub fn is_for_want_of_room(&self) -> bool {
-        self.text.contains(NO_ROOM)
+        self.text.contains(remedy::NO_ROOM)
     }
 
     /// A call that was given up.
@@ -172,99 +136,10 @@ impl DatabaseError {
     }
 
     fn of_server(url: &DatabaseUrl, code: &str, message: &str, hint: &str) -> Self {
-        let (user, database, place) = (url.user(), url.database(), url.address());
-        let (kind, remedy) = match code {
-            "28P01" => (
-                Refused,
-                format!("check user and password of {user} in the database URL, and whether the password is still valid there"),
-            ),
-            "28000" => (
-                Refused,
-                format!(
-                    "check user and password of {user} in the database URL, that the role may log in (ALTER ROLE \"{user}\" LOGIN), \
-                     and that pg_hba.conf lets it in"
-                ),
-            ),
-            "3D000" => (
-                Refused,
-                format!("create it (CREATE DATABASE \"{database}\") or correct the database URL"),
-            ),
-            // Other sentences with this code name tables.
-            "55000" if quoted_in(message) == database => (
-                Refused,
-                format!("ALTER DATABASE \"{database}\" ALLOW_CONNECTIONS true"),
-            ),
-            // Postgres names the statement to the owner, in whatever language.
-            "42501" if hint.contains(NO_FORCE) => (
-                Refused,
-                format!("ALTER TABLE {} {NO_FORCE}", quoted_in(message)),
-            ),
-            "42501" if message.contains("row-level security") => (
-                Refused,
-                format!(
-                    "ALTER ROLE \"{user}\" BYPASSRLS, or ALTER TABLE {} DISABLE ROW LEVEL SECURITY",
-                    quoted_in(message)
-                ),
-            ),
-            "42501" => (Refused, grant(user, database, message)),
-            // A replica may be promoted.
-            "25006" => (
-                Unavailable,
-                format!(
-                    "it is a replica, and the database URL must lead to the primary, or {READ_ONLY} is on, and has to be RESET where it \
-                     is set: ALTER ROLE {user}, ALTER DATABASE {database} or ALTER SYSTEM, often once its disk has room"
-                ),
-            ),
-            "53100" => (Unavailable, "free space on the database's disk".to_owned()),
-            "53300" => (
-                Unavailable,
-                format!(
-                    "{NO_ROOM}, or the CONNECTION LIMIT of database {database} or role {user} where it names \
-                     one, or close connections"
-                ),
-            ),
-            "53400" => (
-                Unavailable,
-                format!(
-                    "raise the limit that it names, as in ALTER ROLE {user} SET temp_file_limit = -1, or work_mem, with \
-                     which sorting needs fewer files"
-                ),
-            ),
-            "53200" => (
-                Unavailable,
-                "give Postgres' machine memory or lower work_mem; where it says shared memory, raise \
-                 max_locks_per_transaction"
-                    .to_owned(),
-            ),
-            "57P05" => (
-                Unavailable,
-                "this server was silent for longer than its lease; if it happens again, the \
-                 machine is overloaded or --lease is too short"
-                    .to_owned(),
-            ),
-            "57014" => (
-                Unavailable,
-                "the database is overloaded or something blocks it".to_owned(),
-            ),
-            "55P03" => (
-                Unavailable,
-                "another session holds a lock for too long".to_owned(),
-            ),
-            "57P01" => (
-                Unavailable,
-                "this server tries again; where Postgres was not stopped, somebody ends sessions (pg_terminate_backend, a \
-                 job that ends idle ones) and has to spare those whose application_name begins with stanby/"
-                    .to_owned(),
-            ),
-            "57P02" | "57P03" => (Unavailable, "this server tries again".to_owned()),
-            _ if code.starts_with("08") || code.starts_with("53") || code.starts_with("57") => {
-                (Unavailable, "this server tries again".to_owned())
-            }
-            _ => (Failed, format!("SQLSTATE {code}")),
-        };
+        let (kind, remedy) = remedy::of(url, code, message, hint);
         Self {
             kind,
-            text: format!("Postgres at {place}: {message}; {remedy}"),
+            text: format!("Postgres at {}: {message}; {remedy}", url.address()),
         }
     }
 
@@ -369,69 +244,5 @@ mod tests {
         let error = DatabaseError::of_cause(&url, &io::Error::other(NO_PASSWORD));
         assert_eq!(error.kind, Refused);
         assert!(error.text.contains("PGPASSWORD"), "{}", error.text);
-    }
-
-    #[test]
-    fn a_right_that_is_missing_is_named_with_the_statement_that_grants_it() {
-        let url = DatabaseUrl::parse("host=h user=u dbname=d").unwrap();
-        for (message, remedy) in [
-            (
-                "permission denied for table takeovers",
-                "GRANT ALL ON takeovers TO \"u\"",
-            ),
-            (
-                "permission denied for schema stanby",
-                "GRANT USAGE ON SCHEMA \"stanby\" TO \"u\"",
-            ),
-            (
-                "permission denied for database \"d\"",
-                "GRANT CONNECT ON DATABASE \"d\" TO \"u\"",
-            ),
-            (
-                "permission denied for function wait_for_lock",
-                "GRANT EXECUTE ON FUNCTION wait_for_lock TO \"u\"",
-            ),
-            ("keine Berechtigung für Tabelle takeovers", "stanby doctor"),
-        ] {
-            let error = DatabaseError::of_server(&url, "42501", message, "");
-            assert!(error.text.contains(remedy), "{}", error.text);
-        }
-    }
-
-    #[test]
-    fn a_row_policy_is_no_question_of_grants() {
-        let url = DatabaseUrl::parse("host=h user=u").unwrap();
-        let message = "query would be affected by row-level security policy for table \"outbox\"";
-        let hint = "To disable the policy for the table's owner, use ALTER TABLE NO FORCE ROW LEVEL SECURITY.";
-        for (hint, remedy) in [
-            (hint, "ALTER TABLE outbox NO FORCE ROW LEVEL SECURITY"),
-            ("", "ALTER ROLE \"u\" BYPASSRLS"),
-        ] {
-            let error = DatabaseError::of_server(&url, "42501", message, hint);
-            assert_eq!(error.kind, Refused);
-            assert!(error.text.contains(remedy), "{}", error.text);
-            assert!(!error.text.contains("grant"), "{}", error.text);
-        }
-    }
-
-    #[test]
-    fn what_passes_by_itself_is_tried_again() {
-        let url = DatabaseUrl::parse("host=h user=u").unwrap();
-        for (code, kind) in [
-            ("57P03", Unavailable),
-            ("57P05", Unavailable),
-            ("08006", Unavailable),
-            ("53100", Unavailable),
-            ("53300", Unavailable),
-            ("25006", Unavailable),
-            ("42501", Refused),
-            ("23505", Failed),
-        ] {
-            assert_eq!(
-                DatabaseError::of_server(&url, code, "why", "").kind,
-                kind,
-                "{code}"
-            );
-        }
     }
 }

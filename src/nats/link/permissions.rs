@@ -36,6 +36,14 @@ impl Link {
         self.rejections().error(Clock.now().monotonic)
     }
 
+    pub(in crate::nats) fn try_subject(&self, subject: String) {
+        self.rejections().try_subject(subject);
+    }
+
+    pub(in crate::nats) fn takes_what_was_tried(&self) -> bool {
+        self.rejections().takes_what_was_tried()
+    }
+
     /// False where the NATS server would end the connection for a message whose subjects have so many bytes.
     pub(in crate::nats) fn takes_subjects(&self, bytes: usize) -> bool {
         bytes <= SHORT || self.rejections().allow(bytes, Clock.now().monotonic)

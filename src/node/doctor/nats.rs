@@ -10,11 +10,12 @@ use crate::config::Config;
 use crate::core::limits::ChannelPattern;
 use crate::core::partition::Partition;
 use crate::leadership::Settings;
-use crate::nats::{Connection, cuts_off_without_holding};
+use crate::nats::{Connection, Error, cuts_off_without_holding};
 use crate::node::managed_nats::{self, Outlook};
 use crate::node::nats_settings::nats_settings;
 use crate::node::partition_peers;
 use crate::node::start::this_group;
+use crate::protocol::permissions;
 
 /// Time enough for whoever listens to a request to answer it.
 const ANSWER_LIMIT: Duration = Duration::from_millis(500);
@@ -79,6 +80,46 @@ pub(super) async fn of_nats(
     } else if is_alone {
         // Servers of this schema listen there, as they should.
         findings.push(of_listeners(config, &connection).await);
+    }
+    // Last: for a moment it listens as a server would.
+    findings.push(of_permissions(config, &connection).await);
+}
+
+/// Whether a server may listen and answer with this login.
+async fn of_permissions(config: &Config, connection: &Connection) -> Finding {
+    let about = "nats-permissions";
+    let needed = permissions::of_servers(&config.subjects, &[]);
+    let mut inbox = connection.inbox();
+    let asked: Result<Vec<u64>, Error> = needed
+        .subscribe
+        .iter()
+        .map(|subject| inbox.subscribe(subject))
+        .collect();
+    let asked = match asked {
+        Ok(_) => connection.try_inbox().await,
+        Err(error) => Err(error),
+    };
+    let answered = match asked {
+        Ok(()) => connection.flush(FLUSH_LIMIT).await,
+        Err(error) => Err(error),
+    };
+    drop(inbox);
+    if let Err(error) = answered {
+        return fail(about, &error);
+    }
+    let forbidden = match connection.forbids() {
+        Some(error) => format!("NATS does not let a server listen with this login: {error}"),
+        None if !connection.may_use_inboxes() => {
+            "NATS does not let a server send to _INBOX.> with this login: clients with inboxes there get no answers".to_owned()
+        }
+        None => return ok(about, "a server may listen to clients, and answer them"),
+    };
+    Finding {
+        verdict: Verdict::Fail,
+        remedy: Some(
+            "give its user the permissions that `stanby nats-permissions` prints".to_owned(),
+        ),
+        ..ok(about, forbidden)
     }
 }
 
