@@ -57,7 +57,7 @@ fn missing_file(user: &str, database: &str, message: &str) -> String {
     }
     format!(
         "install the library {file} there, or undo the setting that names it (session_preload_libraries, local_preload_libraries): \
-         ALTER ROLE \"{user}\" RESET …, ALTER DATABASE \"{database}\" RESET …, or ALTER SYSTEM RESET … and SELECT pg_reload_conf()"
+         ALTER ROLE \"{user}\" RESET …, ALTER DATABASE \"{database}\" RESET …, or ALTER SYSTEM RESET … and a reload"
     )
 }
 
