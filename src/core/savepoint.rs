@@ -347,16 +347,19 @@ impl Savepoints {
                 broker.send_refusal(outbound);
                 self.note_refused(what, refusal, is_everything);
             }
+            // They only lead to reads, and what was refused went along with them. Nobody would make these reads again.
+            Input::Event(
+                event @ (Event::LoadFailed(_)
+                | Event::GoneNoted
+                | Event::OutboxNoted
+                | Event::PoliciesNoted),
+            ) => broker.handle(event, now),
             Input::Event(
                 Event::Pong(_)
                 | Event::Unreachable(_)
                 | Event::NoResponders(_)
                 | Event::Reconnected
-                | Event::Paused
-                | Event::GoneNoted
-                | Event::OutboxNoted
-                | Event::PoliciesNoted
-                | Event::LoadFailed(_),
+                | Event::Paused,
             ) => self.note_refused(UNASKED.to_owned(), refusal, is_everything),
             Input::Timers(Timers::All, due) => {
                 // One by one, as long as some are due.

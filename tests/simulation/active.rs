@@ -272,10 +272,10 @@ impl World {
         let session = self.nodes[node].session;
         let torn = self.is_torn(node);
         let holds = session == self.database.locks.holder();
-        if let Some(term) = self.nodes[node].term.as_mut()
+        if torn {
             // What it says was true a moment ago; somebody else may have gone on since.
-            && !torn
-        {
+            self.checks.on_last_words(&outbound);
+        } else if let Some(term) = self.nodes[node].term.as_mut() {
             self.checks
                 .on_speech(&outbound, holds, &mut term.facts, &self.database.store, now);
         }

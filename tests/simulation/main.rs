@@ -178,6 +178,18 @@ const FOUND: &[(u64, &str)] = &[
         179_598_000_005_012,
         "the check took a position that a failover had lost for the one that got its number",
     ),
+    (
+        179_650_000_014_494,
+        "after many refusals a publish was tried before the commit that releases the broker, and its refusal ended the term",
+    ),
+    (
+        179_650_000_000_181,
+        "a client that had less time to answer than what counts as a pause was closed for one",
+    ),
+    (
+        179_650_000_040_700,
+        "a read that had failed was forgotten with what was refused along with it, and its durable waited for ever",
+    ),
 ];
 
 /// Seeds within which every sabotage must be noticed.

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use bytestring::ByteString;
 use stanby::core::batch::{Batch, HOLDERS_PAGE, SubscriptionRow};
 use stanby::core::ids::{BatchNumber, Guid, LoadId, PositionId, ProbeId, Sequence, Subject};
@@ -255,6 +256,24 @@ impl Checks {
         }
     }
 
+    /// Of a node whose session has just ended: nothing that it says may be judged by the tables, and clients hear it.
+    pub(crate) fn on_last_words(&mut self, outbound: &Outbound) {
+        if let Outbound::Reply {
+            reply: Reply::PublishRefused(guid, _),
+            ..
+        } = outbound
+        {
+            self.on_publish_refused(guid);
+        }
+    }
+
+    fn on_publish_refused(&mut self, guid: &Bytes) {
+        let guid = ByteString::try_from(guid.clone()).ok();
+        if let Some(guid) = guid.and_then(Guid::parse) {
+            self.refuses(&guid);
+        }
+    }
+
     fn on_reply(&mut self, to: &Subject, reply: &Reply, term: &mut TermFacts, store: &MemoryStore) {
         match reply {
             Reply::Connected { client_id, .. } => {
@@ -269,14 +288,7 @@ impl Checks {
             }
             Reply::Published(guid) => self.on_publish_ack(guid, store),
             Reply::Subscribed { ack_inbox } => self.on_subscribed(ack_inbox.as_str(), term),
-            Reply::PublishRefused(guid, _) => {
-                let guid = ByteString::try_from(guid.clone())
-                    .ok()
-                    .and_then(Guid::parse);
-                if let Some(guid) = guid {
-                    self.refuses(&guid);
-                }
-            }
+            Reply::PublishRefused(guid, _) => self.on_publish_refused(guid),
             Reply::ConnectRefused(_)
             | Reply::SubscribeRefused(_)
             | Reply::Left
