@@ -168,7 +168,7 @@ async fn of_additions(store: &Store) -> Finding {
     if added.is_empty() {
         return ok(
             about,
-            "nobody has added triggers, rules or policies to the tables",
+            "nobody has added triggers, rules, policies or constraints to the tables",
         );
     }
     let what: Vec<&str> = added.iter().map(|it| it.what.as_str()).collect();
@@ -176,7 +176,7 @@ async fn of_additions(store: &Store) -> Finding {
     warn(
         about,
         format!(
-            "somebody has added to the servers' tables: {}; a row that one of them fails for is not stored",
+            "somebody has added to the servers' tables: {}; a row that one of them fails for is not stored, or not deleted",
             what.join(", ")
         ),
         format!("where nothing needs them, {}", remedies.join("; ")),

@@ -406,3 +406,38 @@ async fn a_login_that_fails_for_good_is_told_alike_by_the_doctor_and_at_the_star
     )
     .await;
 }
+
+#[tokio::test]
+async fn the_doctor_lists_constraints_and_unique_indexes_that_somebody_has_added() {
+    let Some(group) = Group::new(&[]).await else {
+        return;
+    };
+    let migrated = stanby(&["migrate", "--database-url", &group.database_url]).await;
+    assert_eq!(code(&migrated), Some(0), "{}", stderr(&migrated));
+    let untouched = async || {
+        let report = Report::of_group(&group, &[]).await;
+        let (verdict, text, _) = report.about("triggers");
+        assert_eq!(verdict, "ok", "{text}");
+    };
+    untouched().await;
+
+    let added = "ALTER TABLE stanby.messages ADD CONSTRAINT positive CHECK (sequence > 0) NOT VALID;
+        ALTER TABLE stanby.channels ADD CONSTRAINT twice UNIQUE (name, created_at_ns);
+        CREATE UNIQUE INDEX once ON stanby.clients (heartbeat_inbox);
+        CREATE TABLE public.theirs (channel bigint CONSTRAINT theirs_to_ours REFERENCES stanby.channels)";
+    execute(&group.database_url, added.to_owned()).await;
+    let report = Report::of_group(&group, &[]).await;
+    let (verdict, text, remedy) = report.about("triggers");
+    assert_eq!(verdict, "warn");
+    for part in [
+        "constraint positive on messages",
+        "constraint twice on channels",
+        "unique index once on clients",
+        "foreign key theirs_to_ours of public.theirs to channels",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+    let statements = remedy.strip_prefix("where nothing needs them, ").unwrap();
+    execute(&group.database_url, statements.to_owned()).await;
+    untouched().await;
+}
