@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::status_publisher::StatusPublisher;
@@ -52,9 +52,9 @@ pub(super) async fn watch(nats: Connection, status: StatusPublisher, shutdown: C
             ),
             None => status.clear(Condition::NatsForbids),
         }
-        if look % TRY_EVERY == 0 {
-            // Without a connection there is nothing to learn.
-            nats.try_inbox().await.ok();
+        if look % TRY_EVERY == 0 && nats.is_connected() {
+            // Not while too much waits for the socket: there will be another time.
+            timeout(LOOK_EVERY, nats.try_inbox()).await.ok();
         }
         match rejects {
             Some(error) => status.raise(
