@@ -399,7 +399,12 @@ impl ActiveLoop {
         self.broker.handle(event, now);
     }
 
-    pub fn committed(&mut self, number: BatchNumber, now: Now) {
+    /// `has_nats`: there is a connection at this moment. That it has gone may be told by [`Self::nats_changed`] later only, and the
+    /// answers leave for nowhere.
+    pub fn committed(&mut self, number: BatchNumber, has_nats: bool, now: Now) {
+        if !has_nats {
+            self.nats_lost_at.get_or_insert(now.monotonic);
+        }
         self.broker.committed(number, now);
         let takes_nothing = self.nats_lost_at.is_some() || self.blocked_since.is_some();
         self.journal.committed(takes_nothing, now.monotonic);

@@ -363,7 +363,8 @@ impl<'a> Active<'a> {
     fn committed(&mut self, committed: &Committed<Batch>) {
         let now = Clock.now();
         let Committed { batch, sent, took } = committed;
-        self.active.committed(batch.number, now);
+        let has_nats = self.node.nats.is_connected();
+        self.active.committed(batch.number, has_nats, now);
         self.refusals.committed(batch, &self.node.status);
         let epoch = self.leader.term().epoch();
         self.node.history().committed(epoch, batch, *sent);

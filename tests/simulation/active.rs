@@ -182,7 +182,7 @@ impl World {
         };
         term.wait_until = Some(wait.until);
         if let Some(number) = term.committed.take() {
-            active.committed(number, now);
+            active.committed(number, true, now);
         } else if let Some(end) = due(active, wait, now) {
             self.gives_up(node, &end);
             return false;

@@ -374,8 +374,8 @@ fn what_a_term_found_stored_and_left_unanswered_is_judged_anew_by_the_next_one()
 }
 
 #[test]
-fn a_publish_committed_while_nats_takes_nothing_is_judged_anew_by_the_next_term() {
-    let left = |has_room: bool| {
+fn a_publish_committed_while_nats_takes_nothing_or_has_just_gone_is_judged_anew_by_the_next_term() {
+    let left = |has_room: bool, has_nats: bool| {
         let shadow = ShadowLimits {
             age: Duration::from_secs(5),
             needed: LEASE,
@@ -387,9 +387,10 @@ fn a_publish_committed_while_nats_takes_nothing_is_judged_anew_by_the_next_term(
         let batch = active.poll_batch(at(100)).expect("it is stored");
         let sent = active.sent(at(200).monotonic, has_room, 7);
         sent.expect("it is not blocked for long");
-        active.committed(batch.number, at(300));
+        active.committed(batch.number, has_nats, at(300));
         active.leave(at(3000).monotonic).count()
     };
-    assert_eq!(left(true), 0, "its answer has left");
-    assert_eq!(left(false), 1);
+    assert_eq!(left(true, true), 0, "its answer has left");
+    assert_eq!(left(false, true), 1);
+    assert_eq!(left(true, false), 1, "nobody has told the loop yet");
 }
