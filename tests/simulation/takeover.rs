@@ -260,10 +260,13 @@ impl World {
         let misled = state.history.is_replicated() && self.database.loosened_at > state.looked_at;
         // What is published in SQL no standby hears: of what was stored since it looked only the active knew.
         let is_unheard = self.checks.sql_stored_at > state.looked_at;
-        // An active that is slow may have stored what had come before this node listened.
-        let has_heard = |guid: &Guid| state.arrived.iter().any(|(_, heard)| heard == guid);
-        let mut lost = self.checks.lost_publishes();
-        if misled || is_unheard || !lost.all(has_heard) {
+        // An active that is slow may have stored what had come before this node listened, since it looked last.
+        let is_known = |(channel, sequence, guid): (ChannelId, Sequence, &Guid)| {
+            let seen = state.history.channels().get(&channel);
+            seen.is_some_and(|seen| sequence <= seen.last)
+                || state.arrived.iter().any(|(_, heard)| heard == guid)
+        };
+        if misled || is_unheard || !self.checks.lost_publishes().all(is_known) {
             return false;
         }
         hears && remembers && state.looked_at + slack > at && !self.checks.failovers.new_channel

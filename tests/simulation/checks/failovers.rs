@@ -92,10 +92,13 @@ impl Checks {
         self.positions.fail_over(&rows);
     }
 
-    /// Of the messages that the last failovers have lost.
-    pub(crate) fn lost_publishes(&self) -> impl Iterator<Item = &Guid> {
+    /// The messages that the last failovers have lost.
+    pub(crate) fn lost_publishes(&self) -> impl Iterator<Item = (ChannelId, Sequence, &Guid)> {
         let lost = self.failovers.lost.iter();
-        lost.filter_map(|(id, sequence)| Some(&self.channels.get(id)?.history.get(sequence)?.guid))
+        lost.filter_map(|&(id, sequence)| {
+            let message = self.channels.get(&id)?.history.get(&sequence)?;
+            Some((id, sequence, &message.guid))
+        })
     }
 
     /// The node that takes over had no chance to know what was committed.
