@@ -176,11 +176,12 @@ impl Statements {
             Ok(row) => {
                 let epoch = row.as_ref().map(|row| row.get(0));
                 let is_noted = row.is_none_or(|row| row.get(1));
-                let why = || Why {
-                    text: "a trigger or rule drops it".to_owned(),
-                    is_out_of_room: false,
-                };
-                let unnoted = (!is_noted).then(|| first.unnoted(why()));
+                let unnoted = (!is_noted).then(|| {
+                    first.unnoted(Why {
+                        text: "a trigger or rule drops it".to_owned(),
+                        is_out_of_room: false,
+                    })
+                });
                 return Ok(Some(Written {
                     epoch,
                     unnoted,
